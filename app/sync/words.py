@@ -1,0 +1,235 @@
+"""The moving words of the pipeline: frozen, without I/O, without an engine, a table or a route behind them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+"""Shape `(n, dims)`, float32, one row a text, finite; unit length when the model's stamp says `normalized`."""
+
+Cursor = Sequence[Any]
+"""The sort values of the last hit of a page, as the engine gave them (`search_after`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One of *of* disjoint parts of a point in time, numbered from 0."""
+
+    number: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A product as the source (or a document as the target) holds it. `version` is the external version, if asked."""
+
+    id: str
+    source: dict[str, Any]
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some hits of one slice. `cursor` is None on the last, empty page; `size` is bytes on the wire."""
+
+    part: Slice
+    hits: Sequence[Hit]
+    cursor: Cursor | None
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A product left out: by rule (it should not be there), by its data, or by the engine."""
+
+    product_id: str
+    by: Literal["rule", "data", "engine"]
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What is stored for one product, but for its vector. `fields` are coerced to the recipe's types."""
+
+    id: str
+    fields: Mapping[str, Any]
+    text: str
+    text_hash: str
+    content_hash: str
+    input_hash: str
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some documents of one slice, moving together. `vectors` is None until they are embedded."""
+
+    part: Slice
+    read: int
+    documents: Sequence[Document]
+    rejects: Sequence[Reject]
+    size: int
+    vectors: Vectors | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStamp:
+    """Which model made a vector; stands in every document. `version` names the weights (a digest or a date)."""
+
+    alias: str
+    version: str
+    dims: int
+    normalized: bool = True
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """Vectors in the order of the texts, with what they cost."""
+
+    vectors: Vectors
+    tokens: int
+    retries: int = 0
+    truncated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One bulk action: `head` and `body` are complete JSON lines without the newline; `body` is None for a delete."""
+
+    id: str
+    head: bytes
+    body: bytes | None
+
+    @property
+    def size(self) -> int:
+        """Bytes in the bulk body, newlines included."""
+        return len(self.head) + 1 + (len(self.body) + 1 if self.body is not None else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """The engine's answer for one bulk action. `error` is its error type, None when it was taken."""
+
+    status: int
+    error: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of some lines: how many the engine holds now, what it refused, what it took to get there."""
+
+    loaded: int
+    size: int
+    requests: int
+    retries: int
+    rejects: Sequence[Reject] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What `_meta.reshelve` of an index of ours says; the sweeper demands that name and mark agree."""
+
+    owner: str
+    catalogue: str
+    run: str
+    generation: str
+    recipe: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """One index as the engine lists it. `aliases` maps a name to True when it carries a filter or a routing."""
+
+    name: str
+    uuid: str
+    primaries: int
+    replicas: int
+    aliases: Mapping[str, bool]
+    mark: Mark | None = None
+    write_blocked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What an engine says of itself. `abilities` are probed, not guessed from the version."""
+
+    kind: Literal["elasticsearch", "opensearch", "memory"]
+    version: str
+    data_nodes: int
+    abilities: Mapping[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a draft is to be built: fields as target name to type, `settings` laid over ours."""
+
+    fields: Mapping[str, str]
+    dims: int
+    similarity: str = "cosine"
+    vector_index: str | None = None
+    analyzer: str = "standard"
+    shards: int = 1
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One numbered move of an alias: `source` is None for the first switch when no index carries the alias.
+
+    `holder` is the index that carries `<alias>.switch-<number>` before the move: the live index, or the draft itself
+    before the first switch.
+    """
+
+    alias: str
+    number: int
+    holder: str
+    source: str | None
+    target: str
+
+    @property
+    def token(self) -> str:
+        """The alias that makes this number serve once."""
+        return f"{self.alias}.switch-{self.number}"
+
+    @property
+    def next_token(self) -> str:
+        """What the target carries afterwards."""
+        return f"{self.alias}.switch-{self.number + 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One search hit; *score* as the engine reckons it, higher is better."""
+
+    id: str
+    score: float
+    source: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of a verdict."""
+
+    check: str
+    expected: Any
+    found: Any
+    passed: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What verification found. It passes when each of its checks did."""
+
+    checks: Sequence[Check]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the draft may be promoted."""
+        return all(check.passed for check in self.checks)
