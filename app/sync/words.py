@@ -132,6 +132,28 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Draft:
+    """A generation that is being built, and the fence of the worker that builds it."""
+
+    catalogue: str
+    run: str
+    generation: str
+    index: str
+    fence: int
+    recipe_hash: str
+
+    @property
+    def fill(self) -> str:
+        """The alias through which this worker, and no other, may write: it goes away when another takes over."""
+        return f"{self.index}.fill-{self.fence}"
+
+    @property
+    def sealed(self) -> str:
+        """The alias that stands in place of `fill` once the run's last bulk is in."""
+        return f"{self.index}.sealed"
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """What `_meta.reshelve` of an index of ours says; the sweeper demands that name and mark agree."""
 
