@@ -193,6 +193,9 @@ class Source(Protocol):
     async def look(self) -> Look:
         """Resolve the source to exactly one index. Raises `SourceUnresolved`."""
 
+    async def count(self) -> int:
+        """Products in the source now."""
+
     async def properties(self) -> Mapping[str, Any]:
         """The field types of the source, to choose a default recipe by."""
 
@@ -254,6 +257,12 @@ class Ledger(Protocol):
 
     async def live(self) -> Live | None:
         """The live generation, None before the first switch."""
+
+    async def alias_findings(self) -> Sequence[Mapping[str, str]]:
+        """What is wrong with the alias now, as `{"code", "detail"}`; empty when a switch could work."""
+
+    async def aliases(self, draft: Draft) -> Sequence[str]:
+        """The aliases a draft is born with: its `fill`, and `<alias>.switch-n` where this will be the first switch."""
 
     async def register(self, recipe: RecipeSpec, recipe_hash: str, stamp: ModelStamp) -> Draft:
         """A new draft's row: its name is in the database before its index exists."""
