@@ -3,8 +3,54 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, DateTime, Dialect, Index, Integer, Text, TypeDecorator, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy import Text as SqlText
 from sqlmodel import Field, SQLModel
+
+from app.errors import Invalid
+
+SQLModel.metadata.naming_convention = {
+    "pk": "pk_%(table_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+}
+"""Every constraint has a name, so that a migration can name it on both databases."""
+
+ACTIVE = text("state IN ('queued', 'running')")
+"""The condition of `uq_run_one_active`, word for word, so that both databases use that index for it."""
+
+
+class Text(TypeDecorator[str]):
+    """Text that both databases can hold: Postgres refuses NUL, and an unpaired surrogate cannot be encoded at all."""
+
+    impl = SqlText
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
+        """Raise `Invalid` for such text, also where it is only compared with a column."""
+        if value is not None and ("\x00" in value or not _encodable(value)):
+            raise Invalid("A text holds a NUL or an unpaired surrogate: remove that character.", code="invalid_text")
+        return value
+
+
+def _encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Utc(TypeDecorator[datetime]):
@@ -13,13 +59,13 @@ class Utc(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
         """Refuse naive values: a wrong hour is worse than an error."""
         if value is not None and value.tzinfo is None:
             raise ValueError("naive datetime")
         return value.astimezone(UTC) if value else value
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
         """Aware again."""
         return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
 
@@ -27,6 +73,11 @@ class Utc(TypeDecorator[datetime]):
 def utc_now() -> datetime:
     """The process's clock, for times that people read; never for a lease."""
     return datetime.now(UTC)
+
+
+def iso(value: datetime | None) -> str | None:
+    """*value* as clients read it: UTC, milliseconds, `Z`."""
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if value else None
 
 
 class Catalogue(SQLModel, table=True):
@@ -55,7 +106,7 @@ class Run(SQLModel, table=True):
     """One attempt to bring an alias up to date. `fence` and `lease_until` (ms, database clock) say who may act."""
 
     id: str = Field(sa_column=Column(Text, primary_key=True))
-    catalogue: str = Field(sa_type=Text, index=True)
+    catalogue: str = Field(sa_type=Text)
     strategy: str = Field(sa_type=Text)
     state: str = Field("queued", sa_type=Text)
     stage: str | None = Field(None, sa_type=Text)
@@ -97,15 +148,15 @@ class Run(SQLModel, table=True):
             "uq_run_one_active",
             "catalogue",
             unique=True,
-            sqlite_where=text("state IN ('queued', 'running')"),
-            postgresql_where=text("state IN ('queued', 'running')"),
+            sqlite_where=ACTIVE,
+            postgresql_where=ACTIVE,
         ),
         Index("ix_run_newest", "catalogue", "requested_at", "id"),
     )
 
 
 class Generation(SQLModel, table=True):
-    """One target index. `recipe` and `embedder` are its own, so that it can be searched after the catalogue moved on."""
+    """One target index. `recipe` and `embedder` are its own, so that it can be searched when the catalogue moved on."""
 
     id: str = Field(sa_column=Column(Text, primary_key=True))
     catalogue: str = Field(sa_type=Text, index=True)
