@@ -1,156 +1,29 @@
-"""What the pipeline needs of the world, as Protocols; each has a real adapter and an in-memory twin.
+"""What the pipeline needs of the world, as Protocols; each has a real adapter and a twin for tests.
+
+Engines have a module of their own, `app.sync.engine_port`.
 
 A method that talks to the outside raises `app.errors` only: `transient` ones may be tried again, by the caller and by
 nobody else (adapters never retry). Every call is bounded in time by its adapter. All of them may be cancelled.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Protocol
 
 from app.spec import RecipeSpec
 from app.sync.words import (
-    About,
-    Cursor,
-    Document,
+    Change,
     Draft,
     Embedding,
     Hit,
-    IndexInfo,
-    Item,
-    Line,
     Mark,
     ModelStamp,
-    Move,
     Page,
     Reject,
-    Scored,
-    Shape,
     Slice,
-    Vectors,
     Verdict,
+    Withheld,
 )
-
-# --- engines ---------------------------------------------------------------------------------------------------------
-
-
-class Reader(Protocol):
-    """The reading half of an engine: enough to read a source that is not ours."""
-
-    async def about(self) -> About:
-        """Kind, version, data nodes and probed abilities (cached)."""
-
-    async def resolve(self, name: str) -> Sequence[IndexInfo]:
-        """The indices behind an index name or an alias; empty when there are none."""
-
-    async def properties(self, index: str) -> Mapping[str, Any]:
-        """`mappings.properties` of one index."""
-
-    async def refresh(self, index: str) -> None:
-        """Make what was written visible to search. Raises `Forbidden` where that is not permitted."""
-
-    async def open_pit(self, index: str, keep_alive: float) -> str:
-        """Open a point in time on one concrete index; *keep_alive* in seconds."""
-
-    async def close_pit(self, pit: str) -> None:
-        """Close it; one that is gone already is no error."""
-
-    async def pit_count(self, pit: str, index: str) -> int:
-        """How many (top-level) documents the point in time holds."""
-
-    async def page(
-        self, pit: str, part: Slice, after: Cursor | None, size: int, fields: Sequence[str] | None
-    ) -> Page:
-        """The next page of a slice in `_shard_doc` order (or the engine's safe equivalent), at most *size* hits.
-
-        *fields* are source patterns to fetch, None for all, empty for ids only. Raises `SourceGone` when the point in
-        time or its index is gone, `EngineError` when a shard failed: never a silent short page.
-        """
-
-    async def pit_get(self, pit: str, ids: Sequence[str], fields: Sequence[str] | None) -> Sequence[Hit]:
-        """Those of *ids* that the point in time holds (at most 1,000)."""
-
-    async def get(self, index: str, ids: Sequence[str], fields: Sequence[str] | None) -> Sequence[Hit]:
-        """Those of *ids* that the index holds, in real time, with their versions. Vectors are left out."""
-
-    async def search_stats(self, index: str) -> Mapping[str, int]:
-        """`{"open_contexts": ..., "documents": ..., "deleted": ..., "bytes": ...}` of the primaries of one index."""
-
-    async def close(self) -> None:
-        """Close the connections."""
-
-
-class Target(Protocol):
-    """The writing half: generations, their aliases, and the proofs made on them. Never given the source's index."""
-
-    async def create(self, index: str, shape: Shape, aliases: Sequence[str], mark: Mark) -> None:
-        """Create an index for loading (refresh off, no replicas, `gc_deletes` 1 h) with mapping, aliases and mark.
-
-        Raises `Conflict(code="index_exists")` when the name is taken.
-        """
-
-    def lines(
-        self, bodies: Sequence[tuple[str, Mapping[str, Any]]], vectors: Vectors, version: int
-    ) -> Sequence[Line]:
-        """Bulk lines (`index`, external_gte *version*) of `(id, body)` and their vectors, encoded as this engine
-        takes them best. CPU only: call it in a thread."""
-
-    async def bulk(self, alias: str, lines: Sequence[Line]) -> Sequence[Item]:
-        """One bulk request through *alias* with `require_alias`, one item a line, in order.
-
-        Raises `EngineBusy` (whole request 429), `TooLargeForEngine`, `IndexMissing` (alias gone), `EngineUnavailable`.
-        """
-
-    async def block(self, index: str) -> None:
-        """Refuse writes and return when those under way have ended (only `shards_acknowledged: true` counts)."""
-
-    async def unblock(self, index: str) -> None:
-        """Accept writes again."""
-
-    async def swap_alias(self, index: str, old: str, new: str) -> None:
-        """Put *new* in the place of *old* on one index, atomically. Raises `SwitchSpent` when *old* is not there."""
-
-    async def settle(self, index: str, refresh_interval: str, replicas: int) -> None:
-        """Restore what loading switched off."""
-
-    async def green(self, index: str, seconds: float) -> str:
-        """Wait for green, at most *seconds*; the health it has then: green, yellow or red."""
-
-    async def merge(self, index: str, seconds: float) -> bool:
-        """Force merge to one segment without blocking the engine's reply; False when it took longer than *seconds*."""
-
-    async def nearest(
-        self, index: str, vector: Sequence[float], k: int, candidates: int, where: Sequence[Mapping[str, Any]]
-    ) -> Sequence[Scored]:
-        """The *k* nearest documents among *candidates* a shard, filtered by query clauses; vectors left out."""
-
-    async def lexical(
-        self, index: str, query: str, k: int, where: Sequence[Mapping[str, Any]]
-    ) -> Sequence[Scored]:
-        """The *k* best documents by words over the text fields; vectors left out."""
-
-    async def vectors(self, index: str, ids: Sequence[str]) -> Mapping[str, Vectors]:
-        """The stored vectors of *ids*, each of shape `(dims,)`, exactly as the engine keeps them."""
-
-    async def move(self, move: Move) -> None:
-        """One numbered move: alias and number leave `move.source`/`move.holder`, arrive on `move.target`, in one call.
-
-        `move.source` None: the alias must be on no index (creation is exclusive). Raises `SwitchSpent` when refused.
-        """
-
-    async def burn(self, alias: str, number: int, holder: str) -> None:
-        """Spend number *number* without moving: `switch-n` becomes `switch-(n+1)` on *holder*. Raises `SwitchSpent`."""
-
-    async def listed(self, prefix: str) -> Sequence[IndexInfo]:
-        """All indices whose name begins with *prefix*, with their marks."""
-
-    async def drop(self, index: str) -> None:
-        """Delete one index by its concrete name; one that is gone already is no error."""
-
-
-class Engine(Reader, Target, Protocol):
-    """One Elasticsearch or OpenSearch cluster, or the in-memory twin."""
-
 
 # --- sources ---------------------------------------------------------------------------------------------------------
 
@@ -159,11 +32,16 @@ class Look(Protocol):
     """What a source is at this moment: pinned to one index."""
 
     @property
-    def index(self) -> str: ...
+    def index(self) -> str:
+        """Its concrete name."""
+
     @property
-    def uuid(self) -> str: ...
+    def uuid(self) -> str:
+        """What tells it from a later index of the same name."""
+
     @property
-    def primaries(self) -> int: ...
+    def primaries(self) -> int:
+        """How many shards are read."""
 
 
 class Snapshot(Protocol):
@@ -199,6 +77,12 @@ class Source(Protocol):
     async def properties(self) -> Mapping[str, Any]:
         """The field types of the source, to choose a default recipe by."""
 
+    async def get(self, ids: Sequence[str], fields: Sequence[str] | None) -> Sequence[Hit]:
+        """Those of *ids* that the source has now, in real time. Raises `SourceUnresolved`: that is no absence."""
+
+    async def sample(self, size: int, fields: Sequence[str] | None) -> Page:
+        """Some products of the source as it is now, at most *size*."""
+
     def snapshot(
         self, slices: int, opened: Callable[[str, Look], Awaitable[None]]
     ) -> AbstractAsyncContextManager[Snapshot]:
@@ -218,8 +102,18 @@ class Embedder(Protocol):
     async def ready(self) -> ModelStamp:
         """Load or ask the model, check its dimensions. Raises `EmbedderError` with what to do."""
 
+    def portions(self, texts: Sequence[str]) -> Sequence[Sequence[str]]:
+        """The same texts in parts that `embed` does in one request each, so that a retry repeats no answered one."""
+
+    async def tokens(self, texts: Sequence[str]) -> Sequence[int]:
+        """How many tokens each text will be counted as, nothing sent: exact where the tokeniser is here, else about."""
+
     async def embed(self, texts: Sequence[str]) -> Embedding:
-        """One row a text, in order, finite, of the stamp's dims. A text over the model's limit is cut and counted."""
+        """One row a text, in order, finite, of the stamp's dims. A text over the model's limit is cut and counted.
+
+        Raises `EmbedderError(code="no_vector")` when one of them cannot have a vector (it is blank, or the model
+        refuses it for good); alone, it is the culprit.
+        """
 
     async def close(self) -> None:
         """Release what it holds."""
@@ -232,11 +126,24 @@ class Live(Protocol):
     """The generation behind the alias as the database knows it."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """Its own."""
+
     @property
-    def index(self) -> str: ...
+    def index(self) -> str:
+        """The target index."""
+
     @property
-    def documents(self) -> int | None: ...
+    def documents(self) -> int | None:
+        """How many it held when it was sealed; None for one that is not ours."""
+
+    @property
+    def origin(self) -> str:
+        """`own`, or `foreign`: found behind the alias when it was taken over."""
+
+    @property
+    def recipe_hash(self) -> str | None:
+        """Of the recipe it was built by; None for one that is not ours."""
 
 
 class Ledger(Protocol):
@@ -262,10 +169,39 @@ class Ledger(Protocol):
         """What is wrong with the alias now, as `{"code", "detail"}`; empty when a switch could work."""
 
     async def aliases(self, draft: Draft) -> Sequence[str]:
-        """The aliases a draft is born with: its `fill`, and `<alias>.switch-n` where this will be the first switch."""
+        """The aliases a draft is born with: `fill`, `feed`, and `<alias>.switch-n` where this is the first switch."""
 
-    async def register(self, recipe: RecipeSpec, recipe_hash: str, stamp: ModelStamp) -> Draft:
-        """A new draft's row: its name is in the database before its index exists."""
+    async def mark(self, draft: Draft) -> Mark:
+        """What the draft's index says of itself, so that the sweeper knows it for ours."""
+
+    async def register(
+        self, recipe: RecipeSpec, recipe_hash: str, stamp: ModelStamp, cloned_from: str | None = None
+    ) -> Draft:
+        """A new draft's row: its name is in the database before its index exists.
+
+        A clone (of the generation *cloned_from*) is not fed before `feed`: nothing may be written to it until then.
+        """
+
+    async def feed(self, draft: Draft) -> None:
+        """The clone is there: it joins the fed set."""
+
+    async def decide(self, strategy: str, plan: Mapping[str, Any]) -> None:
+        """What the run does, as it was decided, and its plan, onto the run's row."""
+
+    async def pace(self, strategy: str) -> float | None:
+        """Products a second, planning to cleaning, of the last ready runs of this strategy; None without history."""
+
+    async def foreseen(self, recipe_hash: str) -> Mapping[str, Any] | None:
+        """The plan of a dry run of the same catalogue and recipe that ended within the last hour."""
+
+    async def changes(self, changes: Sequence[Change]) -> None:
+        """Into the change log, with the run that carries them."""
+
+    async def begin_again(self) -> None:
+        """The draft was dropped on the way and another one follows: the changes and rejects noted so far go."""
+
+    async def withhold(self, withheld: Sequence[Withheld]) -> None:
+        """What guards withheld, onto the run's row; empty when nothing was."""
 
     async def number(self) -> int:
         """The next version of this catalogue, committed before anything is read: max(last + 1, clock in ms)."""
@@ -274,7 +210,19 @@ class Ledger(Protocol):
         """The point in time this run holds, None when it is closed."""
 
     async def sealed(self, draft: Draft, documents: int) -> None:
-        """The draft is whole and proof begins."""
+        """The draft is whole and proof begins; what events deleted meanwhile is looked at again."""
+
+    def touched(self, draft: Draft) -> AsyncIterator[Sequence[str]]:
+        """The products of which events told since the draft was registered, some at a time."""
+
+    async def told_of(self, draft: Draft, ids: Sequence[str]) -> Collection[str]:
+        """Those of *ids* of which events told since the draft was registered."""
+
+    async def event_mark(self) -> int:
+        """A mark for `waiting`: this moment, by the clock that events are received by."""
+
+    async def waiting(self, mark: int) -> tuple[int, str]:
+        """How many events received up to *mark* wait to be applied, and the code of what most of them wait for."""
 
     async def verdict(self, draft: Draft, verdict: Verdict) -> None:
         """Keep it; a refused draft leaves the fed set and stays until the next run."""
@@ -284,9 +232,3 @@ class Ledger(Protocol):
 
     async def abandon(self, draft: Draft, state: Literal["dropped", "refused"]) -> None:
         """The draft leaves; its index is the caller's to drop."""
-
-
-class Bodies(Protocol):
-    """How a prepared document becomes the body that is stored."""
-
-    def __call__(self, document: Document) -> tuple[str, Mapping[str, Any]]: ...

@@ -42,6 +42,38 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Holding:
+    """Some documents of an index of ours, as its columns tell them: what `_source` says is not read.
+
+    `ids` are their `source_id`s; `inputs` and `texts` the `input_hash` and `text_hash` of each, "" where one has none.
+    `cursor` is None on the last, empty one.
+    """
+
+    ids: Sequence[str]
+    inputs: Sequence[str]
+    texts: Sequence[str]
+    cursor: Cursor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A product that is not as it was: `fields` are the names of those that differ, when it was modified."""
+
+    product_id: str
+    kind: Literal["added", "modified", "deleted"]
+    fields: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """Deletions that a guard lets nobody make until a number is approved: at most *limit* are made, *found* are due."""
+
+    guard: str
+    limit: int
+    found: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reject:
     """A product left out: by rule (it should not be there), by its data, or by the engine."""
 
@@ -66,7 +98,12 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some documents of one slice, moving together. `vectors` is None until they are embedded."""
+    """Some documents of one slice, moving together. `vectors` is None until they are embedded.
+
+    Products that are held as they are have been left behind: `unchanged` counts them. `new` are the ids of documents
+    that the index does not hold, `held` those that it holds in another form; `changes` says what differs. `version` is
+    the number under which they were read, where that is another than the run's.
+    """
 
     part: Slice
     read: int
@@ -74,6 +111,11 @@ class Batch:
     rejects: Sequence[Reject]
     size: int
     vectors: Vectors | None = None
+    unchanged: int = 0
+    new: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
+    changes: Sequence["Change"] = ()
+    version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +127,19 @@ class ModelStamp:
     dims: int
     normalized: bool = True
     max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What an engine has left: bytes free on the data node that has least, and shards it would still open.
+
+    None for what it does not tell. `nodes` are its data nodes.
+    """
+
+    free: int | None
+    total: int | None
+    shards: int | None
+    nodes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +167,20 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Packed:
+    """A batch and its bulk lines, one a document, all under one version."""
+
+    batch: Batch
+    lines: Sequence[Line]
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
-    """The engine's answer for one bulk action. `error` is its error type, None when it was taken."""
+    """The engine's answer for one bulk action. `error` is its error type, None when it was taken.
+
+    An operation that is larger than the engine will ever take has the code of `TooLargeForEngine` in its place.
+    """
 
     status: int
     error: str | None = None
@@ -122,13 +189,17 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of some lines: how many the engine holds now, what it refused, what it took to get there."""
+    """What became of some lines: how many the engine holds now, what it refused, what it took to get there.
+
+    `newest` is the largest version that stood in the way of one, 0 when none did.
+    """
 
     loaded: int
     size: int
     requests: int
     retries: int
     rejects: Sequence[Reject] = ()
+    newest: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,16 +212,30 @@ class Draft:
     index: str
     fence: int
     recipe_hash: str
+    repairs: bool = False
 
     @property
     def fill(self) -> str:
-        """The alias through which this worker, and no other, may write: it goes away when another takes over."""
-        return f"{self.index}.fill-{self.fence}"
+        """The alias through which this worker, and no other, may write: it goes away when another takes over.
+
+        A sealed generation that is being repaired is open to everybody who writes with a version.
+        """
+        return self.sealed if self.repairs else f"{self.index}.fill-{self.fence}"
+
+    @property
+    def feed(self) -> str:
+        """The alias through which events write to it, from its beginning to its end."""
+        return feed_of(self.index)
 
     @property
     def sealed(self) -> str:
         """The alias that stands in place of `fill` once the run's last bulk is in."""
         return f"{self.index}.sealed"
+
+
+def feed_of(index: str) -> str:
+    """The alias through which events write to a generation of ours: a late write makes no index anew."""
+    return f"{index}.feed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +251,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """One index as the engine lists it. `aliases` maps a name to True when it carries a filter or a routing."""
+    """One index as the engine lists it. `aliases` maps a name to True when it carries a filter or a routing.
+
+    `refresh_seconds` is how often it refreshes by itself, -1 for never.
+    """
 
     name: str
     uuid: str
@@ -175,6 +263,7 @@ class IndexInfo:
     aliases: Mapping[str, bool]
     mark: Mark | None = None
     write_blocked: bool = False
+    refresh_seconds: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +278,10 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a draft is to be built: fields as target name to type, `settings` laid over ours."""
+    """How a draft is to be built: fields as target name to type, `settings` laid over ours.
+
+    `graph_later`: where the engine can, load without the graph of the vectors; the merge after loading builds it once.
+    """
 
     fields: Mapping[str, str]
     dims: int
@@ -198,6 +290,7 @@ class Shape:
     analyzer: str = "standard"
     shards: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
+    graph_later: bool = False
 
 
 @dataclass(frozen=True, slots=True)

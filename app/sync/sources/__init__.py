@@ -1,0 +1,1 @@
+"""Sources: what a shop owns and we only read."""
