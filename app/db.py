@@ -22,11 +22,11 @@ from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app import schema
-from app.dialects import BUSY_SECONDS, make_engine, now_ms, plain_failures, unavailable
+from app.dialects import BUSY_SECONDS, make_engine, now_ms, plain_failures, unavailable, wait_for_threads
 from app.errors import Problem
 
 CLOSE_SECONDS = 5.0
-"""How long a rollback may take when its caller was cancelled."""
+"""How long a rollback may take when its caller was cancelled, and a connection that was cut off to end."""
 
 
 class ReadSession(AsyncSession):
@@ -92,11 +92,20 @@ class Database:
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[WriteSession]:
-        """A transaction that commits when the block ends cleanly. Not to be nested."""
-        async with self._writers_turn(), _session(WriteSession(self._writer, expire_on_commit=False)) as session:
-            yield session
-            with anyio.CancelScope(shield=True):
-                await session.commit()
+        """A transaction that commits when the block ends cleanly. Not to be nested.
+
+        On SQLite no statement is interrupted: a connection that is closed in the middle of one keeps its lock until
+        that is garbage. A cancel is heard at the end of the block, before anything is committed; that is soon, as the
+        database is all that a block waits for.
+        """
+        async with self._writers_turn():
+            with anyio.CancelScope(shield=self._turn is not None) as whole:
+                async with _session(WriteSession(self._writer, expire_on_commit=False)) as session:
+                    yield session
+                    whole.shield = False
+                    await anyio.lowlevel.checkpoint_if_cancelled()
+                    with anyio.CancelScope(shield=True):
+                        await session.commit()
         for topic in session.info.get("topics", ()):
             self.bell.ring(topic)
 
@@ -140,6 +149,7 @@ class Database:
         """Close all connections."""
         with anyio.CancelScope(shield=True):
             await self.engine.dispose()
+            await anyio.to_thread.run_sync(wait_for_threads, self.engine, CLOSE_SECONDS)
 
 
 async def open_database(url: str) -> Database:

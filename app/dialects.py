@@ -1,17 +1,23 @@
 """What differs between SQLite and Postgres: URLs, connections, the beginning of a transaction, the clock, failures."""
 
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Thread
 from typing import Any
+from weakref import WeakSet
 
+import aiosqlite
+import anyio
 import orjson
 from asyncpg import PostgresError  # raised bare while connecting
-from sqlalchemy import BigInteger, event
+from sqlalchemy import BigInteger, Table, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -20,6 +26,9 @@ from app.errors import Invalid, Problem, Unavailable
 
 BUSY_SECONDS = 10.0
 """How long one writer waits for another; also Postgres' `lock_timeout`."""
+
+PAUSE_SECONDS = 0.05
+"""Between two looks at a lock for which SQLite does not wait by itself."""
 
 
 def make_engine(url: str) -> AsyncEngine:
@@ -69,6 +78,14 @@ def _bad_url() -> Invalid:
 
 
 def _sqlite(url: URL) -> AsyncEngine:
+    threads: WeakSet[Thread] = WeakSet()
+
+    def connect(*args: Any, **settings: Any) -> aiosqlite.Connection:
+        connection = aiosqlite.connect(*args, **settings)
+        connection._thread.daemon = True  # as SQLAlchemy does: a stuck statement must not hold the process
+        threads.add(connection._thread)
+        return connection
+
     engine = create_async_engine(
         url,
         json_serializer=_dump,
@@ -76,7 +93,8 @@ def _sqlite(url: URL) -> AsyncEngine:
         pool_size=5,
         max_overflow=15,
         pool_timeout=BUSY_SECONDS,
-        connect_args={"timeout": BUSY_SECONDS},
+        connect_args={"timeout": BUSY_SECONDS, "async_creator_fn": connect},
+        execution_options={"reshelve_threads": threads},
     )
     event.listen(engine.sync_engine, "connect", _sqlite_connected)
     event.listen(engine.sync_engine, "begin", _sqlite_begin)
@@ -85,16 +103,36 @@ def _sqlite(url: URL) -> AsyncEngine:
 
 def _sqlite_connected(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself: `_sqlite_begin` does
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+    connection.run_async(_pragmas)
+
+
+async def _pragmas(connection: aiosqlite.Connection) -> None:
+    """What every connection is set to. SQLite itself does not wait for the lock that turns a new file to WAL."""
+    await connection.execute("PRAGMA synchronous=FULL")
+    await connection.execute("PRAGMA foreign_keys=ON")
+    for pause in (*[PAUSE_SECONDS] * round(BUSY_SECONDS / PAUSE_SECONDS), None):
+        try:
+            await connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if pause is None or error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+        await anyio.sleep(pause)
 
 
 def _sqlite_begin(connection: Connection) -> None:
     writes = connection.get_execution_options().get("reshelve_writes", False)
     connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if writes else 'ON'}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def wait_for_threads(engine: AsyncEngine, seconds: float) -> None:
+    """Wait for the threads of SQLite's connections after `dispose`. Blocks: to be called in a thread.
+
+    One that was cut off while it connected or read answers later, to an event loop that must still run then.
+    """
+    for thread in list(engine.get_execution_options().get("reshelve_threads", ())):
+        thread.join(seconds)
 
 
 def _dump(value: object) -> str:
@@ -153,7 +191,7 @@ def plain_failures() -> Iterator[None]:
 def unavailable(error: BaseException) -> Unavailable:
     """The database is out of reach, told by the kind of *error* only: its words may hold SQL or a password."""
     return Unavailable(
-        f"The database did not answer ({type(error.__cause__ or error).__name__}): see that it runs, can be reached and has room.",
+        f"The database did not answer ({type(error.__cause__ or error).__name__}): see that it runs and has room.",
         code="database_unavailable",
     )
 
@@ -165,3 +203,12 @@ def _problem(error: StatementError) -> Problem | None:
         return Unavailable("The tables are not of this version; run: reshelve db upgrade", code="database_outdated")
     gone = isinstance(error, DBAPIError) and error.connection_invalidated
     return unavailable(error.orig or error) if gone or lite or _PASSING.match(state) else None
+
+
+# --- inserting what may be there -------------------------------------------------------------------------------------
+
+
+def upsert(session: AsyncSession, table: Table) -> Any:
+    """An `INSERT` into *table* that takes `ON CONFLICT`; both databases spell it alike, SQLAlchemy does not."""
+    assert session.bind is not None
+    return (sqlite if session.bind.dialect.name == "sqlite" else postgresql).insert(table)

@@ -89,6 +89,24 @@ class TooLarge(Problem):
     status, title, code = 413, "Body too large", "too_large"
 
 
+class Malformed(Problem):
+    """The request cannot be read."""
+
+    status, title, code = 400, "Bad request", "bad_request"
+
+
+class WrongMedia(Problem):
+    """A body must be JSON: send `Content-Type: application/json`."""
+
+    status, title, code = 415, "Unsupported media type", "unsupported_media_type"
+
+
+class TooSlow(Problem):
+    """The body did not arrive in time."""
+
+    status, title, code = 408, "Request timeout", "timeout"
+
+
 class Unavailable(Problem):
     """Something that this answer needs is out of reach for the moment."""
 
@@ -177,6 +195,12 @@ class EmbedderUnavailable(EmbedderError):
 
     status, title, code = 503, "Embedder unavailable", "embedder_unavailable"
     transient = True
+
+
+class EmbedderBusy(EmbedderUnavailable):
+    """The embedder answered 429: it is alive and wants less; another try is safe and costs no attempt."""
+
+    code = "embedder_busy"
 
 
 # --- runs ------------------------------------------------------------------------------------------------------------

@@ -1,24 +1,12 @@
 """The tables. All schema changes go through `alembic/`; times are UTC, clocks of leases are the database's own."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Column,
-    DateTime,
-    Dialect,
-    Index,
-    Integer,
-    TypeDecorator,
-    UniqueConstraint,
-    text,
-)
-from sqlalchemy import Text as SqlText
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, UniqueConstraint, false, text
 from sqlmodel import Field, SQLModel
 
-from app.errors import Invalid
+from app.columns import Text, Utc, utc_now
 
 SQLModel.metadata.naming_convention = {
     "pk": "pk_%(table_name)s",
@@ -32,52 +20,9 @@ ACTIVE = text("state IN ('queued', 'running')")
 """The condition of `uq_run_one_active`, word for word, so that both databases use that index for it."""
 
 
-class Text(TypeDecorator[str]):
-    """Text that both databases can hold: Postgres refuses NUL, and an unpaired surrogate cannot be encoded at all."""
-
-    impl = SqlText
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
-        """Raise `Invalid` for such text, also where it is only compared with a column."""
-        if value is not None and ("\x00" in value or not _encodable(value)):
-            raise Invalid("A text holds a NUL or an unpaired surrogate: remove that character.", code="invalid_text")
-        return value
-
-
-def _encodable(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-class Utc(TypeDecorator[datetime]):
-    """An aware UTC datetime; SQLite forgets the zone, so it is put back on the way out."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
-        """Refuse naive values: a wrong hour is worse than an error."""
-        if value is not None and value.tzinfo is None:
-            raise ValueError("naive datetime")
-        return value.astimezone(UTC) if value else value
-
-    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
-        """Aware again."""
-        return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
-
-
-def utc_now() -> datetime:
-    """The process's clock, for times that people read; never for a lease."""
-    return datetime.now(UTC)
-
-
-def iso(value: datetime | None) -> str | None:
-    """*value* as clients read it: UTC, milliseconds, `Z`."""
-    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if value else None
+def _where(condition: str) -> dict[str, Any]:
+    """A partial index, alike on both databases."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
 class Catalogue(SQLModel, table=True):
@@ -89,13 +34,13 @@ class Catalogue(SQLModel, table=True):
     engine: str = Field(sa_type=Text)
     alias: str = Field(sa_type=Text)
     held: bool = False
-    held_reason: str | None = Field(None, sa_type=Text)
+    held_reason: str | None = Field(default=None, sa_type=Text)
     paused: bool = False
     projection: bool = True
-    number: int = Field(0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
-    epoch: int = Field(0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
-    switch_number: int = Field(0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
-    progress_seq: int = Field(0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
+    number: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
+    epoch: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
+    switch_number: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
+    progress_seq: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
     created_at: datetime = Field(default_factory=utc_now, sa_column=Column(Utc, nullable=False))
     updated_at: datetime = Field(default_factory=utc_now, sa_column=Column(Utc, nullable=False))
 
@@ -103,45 +48,50 @@ class Catalogue(SQLModel, table=True):
 
 
 class Run(SQLModel, table=True):
-    """One attempt to bring an alias up to date. `fence` and `lease_until` (ms, database clock) say who may act."""
+    """One attempt to bring an alias up to date. `fence` and `lease_until` (ms, database clock) say who may act.
+
+    `ceiling` is how many deletions the approval of another run, `approves`, lets this one make.
+    """
 
     id: str = Field(sa_column=Column(Text, primary_key=True))
     catalogue: str = Field(sa_type=Text)
     strategy: str = Field(sa_type=Text)
-    state: str = Field("queued", sa_type=Text)
-    stage: str | None = Field(None, sa_type=Text)
-    trigger: str = Field("api", sa_type=Text)
-    reason: str | None = Field(None, sa_type=Text)
-    requested_by: str = Field("anonymous", sa_type=Text)
-    request_id: str | None = Field(None, sa_type=Text)
+    state: str = Field(default="queued", sa_type=Text)
+    stage: str | None = Field(default=None, sa_type=Text)
+    trigger: str = Field(default="api", sa_type=Text)
+    reason: str | None = Field(default=None, sa_type=Text)
+    requested_by: str = Field(default="anonymous", sa_type=Text)
+    request_id: str | None = Field(default=None, sa_type=Text)
     requested_at: datetime = Field(default_factory=utc_now, sa_column=Column(Utc, nullable=False))
-    started_at: datetime | None = Field(None, sa_column=Column(Utc))
-    finished_at: datetime | None = Field(None, sa_column=Column(Utc))
+    started_at: datetime | None = Field(default=None, sa_column=Column(Utc))
+    finished_at: datetime | None = Field(default=None, sa_column=Column(Utc))
     attempt: int = 1
-    retry_of: str | None = Field(None, sa_type=Text)
+    retry_of: str | None = Field(default=None, sa_type=Text)
     dry_run: bool = False
-    generation: str | None = Field(None, sa_type=Text)
-    from_generation: str | None = Field(None, sa_type=Text)
-    recipe: str | None = Field(None, sa_type=Text)
+    generation: str | None = Field(default=None, sa_type=Text)
+    from_generation: str | None = Field(default=None, sa_type=Text)
+    recipe: str | None = Field(default=None, sa_type=Text)
     counts: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
-    plan: dict[str, Any] | None = Field(None, sa_column=Column(JSON(none_as_null=True)))
-    verdict: dict[str, Any] | None = Field(None, sa_column=Column(JSON(none_as_null=True)))
-    withheld: list[Any] | None = Field(None, sa_column=Column(JSON(none_as_null=True)))
-    cost: dict[str, Any] | None = Field(None, sa_column=Column(JSON(none_as_null=True)))
+    plan: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    verdict: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    withheld: list[Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    cost: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     stages: list[Any] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
-    error: dict[str, Any] | None = Field(None, sa_column=Column(JSON(none_as_null=True)))
+    error: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     cancel_requested: bool = False
-    canceled_by: str | None = Field(None, sa_type=Text)
-    worker: str | None = Field(None, sa_type=Text)
-    fence: int = Field(0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
-    lease_until: int | None = Field(None, sa_column=Column(BigInteger))
-    number: int | None = Field(None, sa_column=Column(BigInteger))
-    switch_seen: int | None = Field(None, sa_column=Column(BigInteger))
-    pit: str | None = Field(None, sa_type=Text)
-    source_index: str | None = Field(None, sa_type=Text)
-    source_uuid: str | None = Field(None, sa_type=Text)
-    progress_seq: int = Field(0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
+    canceled_by: str | None = Field(default=None, sa_type=Text)
+    worker: str | None = Field(default=None, sa_type=Text)
+    fence: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
+    lease_until: int | None = Field(default=None, sa_column=Column(BigInteger))
+    number: int | None = Field(default=None, sa_column=Column(BigInteger))
+    switch_seen: int | None = Field(default=None, sa_column=Column(BigInteger))
+    pit: str | None = Field(default=None, sa_type=Text)
+    source_index: str | None = Field(default=None, sa_type=Text)
+    source_uuid: str | None = Field(default=None, sa_type=Text)
+    progress_seq: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
     reject_rows: int = 0
+    ceiling: int | None = None
+    approves: str | None = Field(default=None, sa_column=Column(Text, index=True))
 
     __table_args__ = (
         Index(
@@ -156,24 +106,30 @@ class Run(SQLModel, table=True):
 
 
 class Generation(SQLModel, table=True):
-    """One target index. `recipe` and `embedder` are its own, so that it can be searched when the catalogue moved on."""
+    """One target index. `recipe` and `embedder` are its own, so that it can be searched when the catalogue moved on.
+
+    One that is a clone (of the generation `cloned_from`) bears the mark of that one until it is given its own. `since`
+    is the catalogue's number at its registration: an event that was claimed under a higher one knew of it.
+    """
 
     id: str = Field(sa_column=Column(Text, primary_key=True))
     catalogue: str = Field(sa_type=Text, index=True)
     engine: str = Field(sa_type=Text)
     index: str = Field(sa_type=Text)
-    state: str = Field("draft", sa_type=Text)
-    origin: str = Field("own", sa_type=Text)
-    documents: int | None = Field(None, sa_column=Column(BigInteger))
-    recipe_hash: str | None = Field(None, sa_type=Text)
-    recipe: dict[str, Any] | None = Field(None, sa_column=Column(JSON(none_as_null=True)))
-    embedder: dict[str, Any] | None = Field(None, sa_column=Column(JSON(none_as_null=True)))
-    created_by: str | None = Field(None, sa_type=Text)
+    state: str = Field(default="draft", sa_type=Text)
+    origin: str = Field(default="own", sa_type=Text)
+    documents: int | None = Field(default=None, sa_column=Column(BigInteger))
+    recipe_hash: str | None = Field(default=None, sa_type=Text)
+    recipe: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    embedder: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    created_by: str | None = Field(default=None, sa_type=Text)
+    cloned_from: str | None = Field(default=None, sa_type=Text)
     created_at: datetime = Field(default_factory=utc_now, sa_column=Column(Utc, nullable=False))
-    live_since: datetime | None = Field(None, sa_column=Column(Utc))
-    retired_at: datetime | None = Field(None, sa_column=Column(Utc))
+    live_since: datetime | None = Field(default=None, sa_column=Column(Utc))
+    retired_at: datetime | None = Field(default=None, sa_column=Column(Utc))
     fed: bool = False
-    stale_since: datetime | None = Field(None, sa_column=Column(Utc))
+    stale_since: datetime | None = Field(default=None, sa_column=Column(Utc))
+    since: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
 
     __table_args__ = (
         UniqueConstraint("engine", "index", name="uq_generation_engine_index"),
@@ -181,8 +137,7 @@ class Generation(SQLModel, table=True):
             "uq_generation_one_live",
             "catalogue",
             unique=True,
-            sqlite_where=text("state = 'live'"),
-            postgresql_where=text("state = 'live'"),
+            **_where("state = 'live'"),
         ),
     )
 
@@ -193,21 +148,20 @@ class Switch(SQLModel, table=True):
     catalogue: str = Field(sa_column=Column(Text, primary_key=True))
     number: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     kind: str = Field(sa_type=Text)
-    state: str = Field("open", sa_type=Text)
-    from_generation: str | None = Field(None, sa_type=Text)
+    state: str = Field(default="open", sa_type=Text)
+    from_generation: str | None = Field(default=None, sa_type=Text)
     to_generation: str = Field(sa_type=Text)
-    run: str | None = Field(None, sa_type=Text)
-    requested_by: str | None = Field(None, sa_type=Text)
+    run: str | None = Field(default=None, sa_type=Text)
+    requested_by: str | None = Field(default=None, sa_type=Text)
     opened_at: datetime = Field(default_factory=utc_now, sa_column=Column(Utc, nullable=False))
-    settled_at: datetime | None = Field(None, sa_column=Column(Utc))
+    settled_at: datetime | None = Field(default=None, sa_column=Column(Utc))
 
     __table_args__ = (
         Index(
             "uq_switch_one_open",
             "catalogue",
             unique=True,
-            sqlite_where=text("state = 'open'"),
-            postgresql_where=text("state = 'open'"),
+            **_where("state = 'open'"),
         ),
     )
 
@@ -217,8 +171,8 @@ class Progress(SQLModel, table=True):
 
     catalogue: str = Field(sa_column=Column(Text, primary_key=True))
     number: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
-    run: str | None = Field(None, sa_type=Text)
-    seq: int | None = Field(None, sa_column=Column(BigInteger))
+    run: str | None = Field(default=None, sa_type=Text)
+    seq: int | None = Field(default=None, sa_column=Column(BigInteger))
     at: datetime = Field(default_factory=utc_now, sa_column=Column(Utc, nullable=False))
     kind: str = Field(sa_type=Text)
     data: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
@@ -231,12 +185,91 @@ class RejectRow(SQLModel, table=True):
 
     __tablename__ = "reject"
 
-    id: int | None = Field(None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True))
+    id: int | None = Field(
+        default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    )
     run: str = Field(sa_type=Text, index=True)
     product_id: str = Field(sa_type=Text)
     by: str = Field(sa_type=Text)
     code: str = Field(sa_type=Text)
     detail: str = Field(sa_type=Text)
+
+    __table_args__ = (Index("ix_reject_product", "product_id", "id"),)
+
+
+class ChangeRow(SQLModel, table=True):
+    """A product that a run found different: one line of the change log."""
+
+    __tablename__ = "change"
+
+    id: int | None = Field(
+        default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    )
+    catalogue: str = Field(sa_type=Text)
+    product_id: str = Field(sa_type=Text)
+    kind: str = Field(sa_type=Text)
+    fields: list[Any] = Field(sa_column=Column(JSON, nullable=False))
+    run: str = Field(sa_type=Text)
+    at: datetime = Field(default_factory=utc_now, sa_column=Column(Utc, nullable=False))
+
+    __table_args__ = (
+        Index("ix_change_newest", "catalogue", "at", "id"),
+        Index("ix_change_product", "catalogue", "product_id", "id"),
+    )
+
+
+class Event(SQLModel, table=True):
+    """Somebody told us that a product changed: one row of the outbox; times are ms of the database's clock.
+
+    `number` is that of the claim that has it or had it last, and its fence. A row goes back to `pending` by being
+    deleted and accepted anew under its `seq`, so that at most one waits for a product.
+    """
+
+    seq: int | None = Field(
+        default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    )
+    catalogue: str = Field(sa_type=Text)
+    product_id: str = Field(sa_type=Text)
+    action: str = Field(sa_type=Text)
+    lane: str = Field(sa_type=Text)
+    status: str = Field(default="pending", sa_type=Text)
+    attempts: int = Field(default=0)
+    lives: int = Field(default=0)
+    merged: int = Field(default=0)
+    looks: int = Field(default=0)
+    replay_count: int = Field(default=0)
+    reason_code: str | None = Field(default=None, sa_type=Text)
+    detail: str | None = Field(default=None, sa_type=Text)
+    received_at: int = Field(sa_type=BigInteger)
+    due_at: int = Field(sa_type=BigInteger)
+    not_before: int = Field(default=0, sa_type=BigInteger)
+    missing_since: int | None = Field(default=None, sa_type=BigInteger)
+    done_at: int | None = Field(default=None, sa_type=BigInteger)
+    number: int | None = Field(default=None, sa_type=BigInteger)
+    lease_until: int | None = Field(default=None, sa_type=BigInteger)
+    worker: str | None = Field(default=None, sa_type=Text)
+    deleted: bool = False
+
+    __table_args__ = (
+        Index("uq_event_one_pending", "catalogue", "product_id", unique=True, **_where("status = 'pending'")),
+        Index("ix_event_due", "catalogue", "lane", "due_at", **_where("status = 'pending'")),
+        Index("ix_event_processing", "catalogue", "product_id", **_where("status = 'processing'")),
+        Index("ix_event_deleted", "catalogue", "number", **_where("deleted")),
+        Index("ix_event_number", "catalogue", "number"),
+        Index("ix_event_status", "catalogue", "status", "seq"),
+        Index("ix_event_product", "catalogue", "product_id", "seq"),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class EventKey(SQLModel, table=True):
+    """The `id` under which somebody sent an event: a repeat is known by it."""
+
+    __tablename__ = "event_key"
+
+    catalogue: str = Field(sa_column=Column(Text, primary_key=True))
+    id: str = Field(sa_column=Column(Text, primary_key=True))
+    at: int = Field(sa_column=Column(BigInteger, nullable=False, index=True))
 
 
 class IdempotencyKey(SQLModel, table=True):
@@ -256,11 +289,25 @@ class AuditEntry(SQLModel, table=True):
 
     __tablename__ = "audit_entry"
 
-    id: int | None = Field(None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True))
+    id: int | None = Field(
+        default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    )
     at: datetime = Field(default_factory=utc_now, sa_column=Column(Utc, nullable=False))
     who: str = Field(sa_type=Text)
     act: str = Field(sa_type=Text)
-    catalogue: str | None = Field(None, sa_type=Text)
-    subject: str | None = Field(None, sa_type=Text)
-    reason: str | None = Field(None, sa_type=Text)
+    catalogue: str | None = Field(default=None, sa_type=Text)
+    subject: str | None = Field(default=None, sa_type=Text)
+    reason: str | None = Field(default=None, sa_type=Text)
     detail: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+
+
+class Installation(SQLModel, table=True):
+    """Who we are: one row, made with the tables. Its id stands in the mark of every index this database knows of.
+
+    `read_only`: nothing is built and nothing applied, for the reason that `message` tells.
+    """
+
+    id: str = Field(sa_column=Column(Text, primary_key=True))
+    read_only: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=false()))
+    message: str | None = Field(default=None, sa_type=Text)
+    created_at: datetime = Field(default_factory=utc_now, sa_column=Column(Utc, nullable=False))

@@ -15,7 +15,10 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 FieldType = Literal["keyword", "text", "double", "float", "long", "integer", "boolean", "date"]
 
 RESERVED_FIELDS = frozenset(
-    "text text_hash content_hash input_hash embedding embed_model_alias embed_model_version source_id tenant lang updated_at".split()
+    {
+        *("text", "text_hash", "content_hash", "input_hash", "embedding", "embed_model_alias", "embed_model_version"),
+        *("source_id", "tenant", "lang", "updated_at"),
+    }
 )
 """Fields that every document in a target carries; a recipe cannot declare them."""
 
@@ -33,6 +36,12 @@ class IndexSource(Spec):
     engine: Name = "main"
     index: Annotated[str, StringConstraints(min_length=1, max_length=255)]
 
+    @field_validator("index")
+    @classmethod
+    def _one(cls, value: str) -> str:
+        check_index_name(value.lower())  # an alias may have upper case
+        return value
+
 
 class FileSource(Spec):
     """A catalogue file below `FILES_DIR`."""
@@ -49,7 +58,9 @@ Source = Annotated[IndexSource | FileSource, Field(discriminator="kind")]
 def check_index_name(name: str) -> str:
     """Return *name* when engines accept it as an index or alias name, else raise `ValueError`."""
     if not re.fullmatch(r"[^A-Z\\/*?\"<>| ,#:\x00-\x1f]{1,255}", name) or name[0] in "-_+" or name in {".", ".."}:
-        raise ValueError("must be a valid index name: lower case, none of \\ / * ? \" < > | , # : or space, not starting with - _ +")
+        raise ValueError(
+            'must be a valid index name: lower case, none of \\ / * ? " < > | , # : or space, not starting with - _ +'
+        )
     return name
 
 
@@ -124,7 +135,8 @@ class RecipeSpec(Spec):
     def _field_names(cls, value: dict[str, FieldSpec] | None) -> dict[str, FieldSpec] | None:
         for name in value or {}:
             if name in RESERVED_FIELDS or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", name):
-                raise ValueError(f"field name {name[:40]!r} is reserved or has characters other than letters, digits, _ and -")
+                why = "is reserved or has characters other than letters, digits, _ and -"
+                raise ValueError(f"field name {name[:40]!r} {why}")
         return value
 
 
@@ -153,6 +165,7 @@ class PolicySpec(Spec):
     minutes_threshold: float = Field(5, gt=0)
     schedule: str | None = None
     window: str | None = None
+    repair_hours: float = Field(24, ge=0)
     runs_per_hour: int = Field(10, ge=1)
     retries: int = Field(3, ge=0, le=20)
     retry_delay: float = Field(60, ge=0)
@@ -167,9 +180,14 @@ class CatalogueSpec(Spec):
     recipe: RecipeSpec = RecipeSpec()
     policy: PolicySpec = PolicySpec()
 
+    @field_validator("source", mode="before")
+    @classmethod
+    def _index_by_default(cls, value: Any) -> Any:
+        return {"kind": "index", **value} if isinstance(value, dict) else value
+
     @model_validator(mode="after")
     def _not_its_own_source(self) -> "CatalogueSpec":
-        if isinstance(self.source, IndexSource) and self.source.index == self.target.alias:
-            if self.source.engine == self.target.engine:
-                raise ValueError("source.index and target.alias are the same: the source is never written")
+        source, target = self.source, self.target
+        if isinstance(source, IndexSource) and (source.engine, source.index) == (target.engine, target.alias):
+            raise ValueError("source.index and target.alias are the same: the source is never written")
         return self

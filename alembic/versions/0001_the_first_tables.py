@@ -1,5 +1,8 @@
 """The first tables."""
 
+from datetime import UTC, datetime
+from uuid import uuid4
+
 import sqlalchemy as sa
 
 from alembic import op
@@ -11,7 +14,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-
     op.create_table(
         "audit_entry",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -83,6 +85,13 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("scope", "key", name=op.f("pk_idempotency_key")),
     )
+    installation = op.create_table(
+        "installation",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_installation")),
+    )
+    op.bulk_insert(installation, [{"id": uuid4().hex, "created_at": datetime.now(UTC)}])
     op.create_table(
         "progress",
         sa.Column("catalogue", sa.Text(), nullable=False),
@@ -181,7 +190,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-
     op.drop_index(
         "uq_switch_one_open",
         table_name="switch",
@@ -200,6 +208,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_reject_run"), table_name="reject")
     op.drop_table("reject")
     op.drop_table("progress")
+    op.drop_table("installation")
     op.drop_table("idempotency_key")
     op.drop_index(
         "uq_generation_one_live",
