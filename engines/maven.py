@@ -1,9 +1,11 @@
 """Artefacts from the Maven repositories that this machine's Maven is set up for.
 
-Maven keeps checksums and its own copy, so an artefact that was fetched once is not fetched again. A download that
-breaks off is tried once more; then it is a trouble.
+Maven keeps its own copy, so an artefact that was fetched once is not fetched again. A download that breaks off is
+tried once more; then it is a trouble. What is in an archive is pinned here: a mirror may have lost the checksums beside
+it, and would be believed if it had other ones.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -11,6 +13,22 @@ from pathlib import Path
 
 from engines import java, shell
 from engines.trouble import Trouble, say
+
+_ELASTICSEARCH = "org.elasticsearch.distribution.integ-test-zip:elasticsearch"
+_OPENSEARCH = "org.opensearch.distribution.integ-test-zip:opensearch"
+_KNN = "org.opensearch.plugin:opensearch-knn"
+_POSTGRES = "io.zonky.test.postgres:embedded-postgres-binaries-linux"
+SHA256 = {
+    f"{_ELASTICSEARCH}:9.5.3:zip": "bec49f3b8d00e75c8d1cec85c35298635ec9fbd3ae80ef5aeb6bc05abdb3db2d",
+    f"{_ELASTICSEARCH}:8.19.21:zip": "215d5f3dbf0609a149f6218a9e47b6ae2df34ebbff3c5754e35f15a5e5393c8a",
+    f"{_OPENSEARCH}:3.5.0:zip": "b676ad392c95a94d8d2bd8785b8b922c7811536daf6a9ec0c7277a34bd8a17a9",
+    f"{_OPENSEARCH}:2.19.1:zip": "af7152d8b7f6f1cee09d47276b32b70479fe6dd8cdbb61213f84eb7f8098b261",
+    f"{_KNN}:3.5.0.0:zip": "99fdf3ac9ef95974e276298b83a58532bf21ba13bd5fd96a4b59465b7e613309",
+    f"{_KNN}:2.19.1.0:zip": "eab8c9818865bc035212eab5068cdacae164baa09d4c152f49b736d6f6b0e85c",
+    f"{_POSTGRES}-amd64:17.5.0:jar": "646f3269075d1a23904127374e3cdbcef96beb32979fedee25d835877400fcbe",
+    f"{_POSTGRES}-arm64v8:17.5.0:jar": "e02f27ff50ff2d90b6541d54f3f108505aacd84ea53c2890e976a684bfea2752",
+}
+"""What each artefact's content must be."""
 
 PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1"
 NO_ROOM = ("No space left on device", "Disk quota exceeded")
@@ -24,14 +42,17 @@ def found() -> bool:
 
 
 def copy(artifact: str, into: Path) -> Path:
-    """Fetch *artifact* (`group:name:version:type`) into the folder *into*; its file."""
+    """Fetch *artifact* (`group:name:version:type`, one of `SHA256`) into the folder *into*; its file."""
     _, name, version, ending = artifact.split(":")
     say(f"fetching {name} {version}")
-    _goal("copy", into, artifact, f"-Dartifact={artifact}", f"-DoutputDirectory={into}")
+    _goal("copy", into, artifact, "-c", f"-Dartifact={artifact}", f"-DoutputDirectory={into}")
     file = into / f"{name}-{version}.{ending}"
     if not file.is_file():
         raise Trouble(f"Maven said that it fetched {artifact} and did not: look at its settings (mvn -X).")
-    return file
+    with file.open("rb") as content:
+        if hashlib.file_digest(content, "sha256").hexdigest() == SHA256[artifact]:
+            return file
+    raise Trouble(f"{artifact} is not what it was when it was pinned: remove it from ~/.m2/repository and try again.")
 
 
 def copy_with_dependencies(group: str, name: str, version: str, into: Path) -> None:
@@ -42,7 +63,7 @@ def copy_with_dependencies(group: str, name: str, version: str, into: Path) -> N
         f"<packaging>pom</packaging><dependencies><dependency><groupId>{group}</groupId><artifactId>{name}</artifactId>"
         f"<version>{version}</version></dependency></dependencies></project>"
     )
-    _goal("copy-dependencies", into, f"{name} {version}", "-DincludeScope=runtime", f"-DoutputDirectory={into}")
+    _goal("copy-dependencies", into, f"{name} {version}", "-C", "-DincludeScope=runtime", f"-DoutputDirectory={into}")
     pom.unlink()
 
 
@@ -52,7 +73,7 @@ def _goal(goal: str, folder: Path, what: str, *options: str) -> None:
             f"Maven is missing, which fetches {what}: install it (Debian: apt-get install maven) "
             "or install docker, whose images will do as well."
         )
-    command = ["mvn", "-B", "-q", "-C", "-U", f"{PLUGIN}:{goal}", *options]
+    command = ["mvn", "-B", "-q", "-U", f"{PLUGIN}:{goal}", *options]
     said = ""
     for _ in range(2):
         done = shell.run(command, cwd=folder, extra=_environment())

@@ -1,5 +1,6 @@
 """The launcher without servers: each trouble is planted and must end as one sentence that says what to do."""
 
+import hashlib
 import io
 import os
 import pwd
@@ -167,6 +168,26 @@ def test_an_artefact_that_is_not_to_be_had_is_not_tried_again(bin_folder, tmp_pa
     assert (tmp_path / "calls").read_text().count("call") == 1
 
 
+@pytest.mark.parametrize("content", ["what it should be", "something else"])
+def test_an_artefact_with_another_content_is_not_taken(content, bin_folder, tmp_path, monkeypatch):
+    pinned = hashlib.sha256(b"what it should be\n").hexdigest()
+    monkeypatch.setitem(maven.SHA256, "a:b:1:zip", pinned)
+    program(bin_folder, "java", "exit 0")
+    program(bin_folder, "mvn", f"echo '{content}' >b-1.zip")
+    if content == "what it should be":
+        assert maven.copy("a:b:1:zip", tmp_path) == tmp_path / "b-1.zip"
+    else:
+        with pytest.raises(Trouble, match=r"a:b:1:zip is not what it was when it was pinned: remove it"):
+            maven.copy("a:b:1:zip", tmp_path)
+
+
+def test_every_artefact_is_pinned_on_every_machine():
+    for one in products.PRODUCTS.values():
+        for processor in set(machine.MACHINES.values()):
+            assert one.artifact.format(machine=processor) in maven.SHA256
+        assert not one.knn or one.knn in maven.SHA256
+
+
 def test_an_archive_that_is_not_whole_is_told(tmp_path):
     (tmp_path / "x.zip").write_bytes(b"PK\x03\x04 and then nothing")
     with pytest.raises(Trouble, match=r"x\.zip is not whole: remove it"):
@@ -298,7 +319,7 @@ def fake_java(home: Path, version: str) -> Path:
     return home
 
 
-def test_postgres_binaries_come_out_of_the_jar_whole(bin_folder, own_cache):
+def test_postgres_binaries_come_out_of_the_jar_whole(bin_folder, own_cache, monkeypatch):
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:xz") as archive:
         entry = tarfile.TarInfo("bin/postgres")
@@ -311,6 +332,8 @@ def test_postgres_binaries_come_out_of_the_jar_whole(bin_folder, own_cache):
     program(bin_folder, "java", "exit 0")
     target = f"embedded-postgres-binaries-linux-{machine.machine()}-17.5.0.jar"
     program(bin_folder, "mvn", f"cat {jar} >{target}")
+    artifact = products.product("postgres").artifact.format(machine=machine.machine())
+    monkeypatch.setitem(maven.SHA256, artifact, hashlib.sha256(jar.read_bytes()).hexdigest())
     home = homes.home(products.product("postgres"))
     assert (home / "bin/postgres").read_text() == "real"
     assert os.access(home / "bin/postgres", os.X_OK)
