@@ -92,7 +92,7 @@ class Gateway:
         self.forbidden.append(fitting(method, path, text))
 
     def hold(self, method: str, path: str, text: str = "", *, answer: bool = False) -> Hold:
-        """Hold the first request of *method* whose path matches *path* and whose body holds *text*."""
+        """Hold the first request of *method* whose path matches *path* and whose body matches *text*."""
         self.holds.append(Hold(fitting(method, path, text), answer))
         return self.holds[-1]
 
@@ -178,7 +178,7 @@ def fitting(method: str, path: str, text: str) -> Callable[[Message], bool]:
 
     def fits(request: Message) -> bool:
         asked, where = request.words[:2]
-        return asked == method and re.search(path, where) is not None and text.encode() in request.body
+        return asked == method and bool(re.search(path, where) and re.search(text.encode(), request.body))
 
     return fits
 

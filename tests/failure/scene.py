@@ -13,10 +13,14 @@ import httpx
 from app.config import EngineSettings
 from app.db import heard
 from app.models import Run
+from app.sync.sources.index import KEEP_ALIVE
 from tests.gateway import Gateway, Hold, gateway
 from tests.stack import WAIT, Stack, ask, stack, stock
 
 PRODUCTS = 60
+
+COUNTED, READ = (f'{what}.*"keep_alive":"{KEEP_ALIVE:g}s"' for what in ('"track_total_hits":true', '"sort"'))
+"""Searches in the point in time that a run reads; the one that admission looks into is shorter."""
 
 OVER_SECONDS = 10.0
 """So soon a cancel is over."""

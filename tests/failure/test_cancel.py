@@ -10,7 +10,7 @@ import pytest
 from app import catalogues, sweeper
 from app.errors import Conflict
 from app.models import Run
-from tests.failure.scene import OVER_SECONDS, assert_canceled, at_work, canceled, reached, through, until
+from tests.failure.scene import COUNTED, OVER_SECONDS, READ, assert_canceled, at_work, canceled, reached, through, until
 from tests.gates import Later
 from tests.stack import Gate, Stack, stack, stock
 
@@ -82,8 +82,8 @@ async def test_it_is_over_within_ten_seconds(here: Stack, point: str) -> None:
 # --- while the engine is at work -------------------------------------------------------------------------------------
 
 REQUESTS = {
-    "products are counted": ("POST", r"^/_search", ""),
-    "a page is read": ("POST", r"^/_search", '"sort"'),
+    "products are counted": ("POST", r"^/_search", COUNTED),
+    "a page is read": ("POST", r"^/_search", READ),
     "a bulk is under way": ("POST", r"-2\d+\.fill-\d+/_bulk", ""),
     "the index is refreshed": ("POST", r"-2\d+/_refresh", ""),
     "segments are merged": ("POST", r"/_forcemerge", ""),

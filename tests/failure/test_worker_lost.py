@@ -12,7 +12,7 @@ from app import sweeper
 from app.db import heard
 from app.models import Run
 from tests.failure.process import Process, process
-from tests.failure.scene import assert_takes_writes, reached, through, until
+from tests.failure.scene import READ, assert_takes_writes, reached, through, until
 from tests.gateway import Gateway, Hold
 from tests.stack import Stack, ask
 
@@ -69,7 +69,7 @@ def assert_worker_lost(run: Run) -> None:
 BEFORE_PROMOTION = {
     "filling": ("POST", r"-2\d+\.fill-\d+/_bulk", ""),
     "sealing": ("PUT", "/_block/write", ""),
-    "reading": ("POST", "^/_search", '"sort"'),
+    "reading": ("POST", "^/_search", READ),
     "making the draft": ("PUT", r"-2\d+$", ""),
     "merging": ("POST", "/_forcemerge", ""),
     "verifying": ("POST", r"-2\d+/_search", ""),
