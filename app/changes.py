@@ -1,14 +1,14 @@
 """The change log: which product was found different, when, in which fields, by which run.
 
 Lines are written by the run that carries the change, before anybody can read it in the target, and go after
-`RETENTION_DAYS`. They are shown once that run is `ready`: what a failed one found was carried by nobody. A run that
-begins anew on the way takes its lines back first.
+`RETENTION_DAYS`. They are shown once that run is `ready`: what a failed one found was carried by nobody; but for a
+repair, which writes where readers are and takes nothing back. A run that begins anew takes its lines back first.
 """
 
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlmodel import col, select
+from sqlmodel import col, or_, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from app import catalogues
@@ -39,7 +39,8 @@ async def listed(
 
 
 def _carried(catalogue: str) -> SelectOfScalar[ChangeRow]:
-    ready = select(Run.id).where(col(Run.catalogue) == catalogue, col(Run.state) == "ready")
+    shown = or_(col(Run.state) == "ready", col(Run.strategy) == "repair")
+    ready = select(Run.id).where(col(Run.catalogue) == catalogue, shown)
     return select(ChangeRow).where(col(ChangeRow.catalogue) == catalogue, col(ChangeRow.run).in_(ready))
 
 

@@ -11,6 +11,7 @@ from app.ledger import RunLedger
 from app.models import Catalogue, Generation, Run
 from app.spec import EmbedderSpec
 from app.sync import admitting, judgements
+from app.sync.embedders import model_of
 from app.sync.patient import patient, patient_store
 from app.sync.planning import Findings, Plan, asked, plan
 from app.sync.ports import Embedder, Live
@@ -54,6 +55,6 @@ async def ports_of(connections: Connections, catalogue: Catalogue, run: Run, led
         strategy=run.strategy,
         dry_run=run.dry_run,
         ceiling=run.ceiling,
-        price=settings.price(model.provider, model.model or ""),
+        price=settings.price(model.provider, model_of(model)),
         judgements=await to_thread.run_sync(judgements.read, settings.files_dir, qrels) if qrels else None,
     )

@@ -14,6 +14,7 @@ from typing import Any
 from app.errors import Problem
 from app.models import ChangeRow, Generation, RejectRow
 from app.spec import RESERVED_FIELDS
+from app.sync.comparing import same_value
 from app.sync.words import Document, Hit, Reject
 
 HASHES = ("input_hash", "content_hash", "text_hash")
@@ -83,16 +84,9 @@ class Why:
 def differing(document: Document, stored: Mapping[str, Any]) -> list[str]:
     """The fields in which *stored* is not *document*; its hashes only where nothing else tells of a difference."""
     names = sorted({*document.fields, *stored} - RESERVED_FIELDS)
-    found = [name for name in names if not _same(document.fields.get(name), stored.get(name))]
+    found = [name for name in names if not same_value(document.fields.get(name), stored.get(name))]
     found += ["text"] if document.text != stored.get("text") else []
     return found or (["content_hash"] if document.content_hash != stored.get("content_hash") else [])
-
-
-def _same(one: Any, other: Any) -> bool:
-    """The order of a list of values means nothing."""
-    if isinstance(one, list) and isinstance(other, list):
-        return sorted(map(repr, one)) == sorted(map(repr, other))
-    return bool(one == other)
 
 
 def why(facts: Facts) -> Why:

@@ -83,7 +83,6 @@ async def request(
 
     Raises `Conflict` with code `active` (and `run_id`), `held` or `switching`; `Invalid`, `NotFound`.
     """
-    supported(order)
     run_id = token_hex(8)
     if key is not None:
         stands_for = await idempotency.claim(session, _scope(who), key, _hash(order), run_id)
@@ -107,13 +106,6 @@ async def known(session: ReadSession, order: Order, who: str, key: str) -> Run |
     return await get(session, run_id) if run_id else None
 
 
-def supported(order: Order) -> None:
-    """Raise `Invalid` for an order that makes no sense."""
-    if order.strategy == "repair" and order.dry_run:
-        finding = {"where": "dry_run", "why": "a repair is not planned: plan an incremental run, which finds the same"}
-        raise Invalid("A repair cannot be planned.", errors=[finding])
-
-
 def _scope(who: str) -> str:
     return f"sync:{who}"
 
@@ -123,7 +115,8 @@ def _hash(order: Order) -> str:
 
 
 async def queue(session: WriteSession, run: Run, *, release: bool = False) -> Run:
-    """Let *run* wait for a worker. Raises `Conflict` with code `active` (and `run_id`), `held` or `switching`."""
+    """Let *run* wait for a worker. Raises `Conflict` (`active` with `run_id`, `held`, `switching`), `Unavailable`."""
+    await maintenance.check(session)
     await _insert(session, run)
     catalogue = await catalogues.locked(session, run.catalogue)
     check_held(catalogue, dry_run=run.dry_run, release=release)
@@ -175,12 +168,22 @@ async def retry(session: WriteSession, id: str, who: str, request_id: str | None
     old = await get(session, id)
     if old.state not in ("failed", "canceled"):
         raise Conflict(f"Run {id} is {old.state}: only a failed or canceled run can be retried.", code="not_over")
+    if old.approves:
+        await _check_last_approved(session, old)
     run = Run(
         id=token_hex(8), catalogue=old.catalogue, strategy=old.strategy, trigger="retry", reason=old.reason,
         requested_by=who, request_id=request_id, attempt=old.attempt + 1, retry_of=old.id, dry_run=old.dry_run,
         ceiling=old.ceiling, approves=old.approves,
     )  # fmt: skip
     return await queue(session, run)
+
+
+async def _check_last_approved(session: ReadSession, old: Run) -> None:
+    """An approval is used once: a chain of retries goes on where it ended, and not at all once it was ready."""
+    newest = select(Run.id).where(col(Run.approves) == old.approves).order_by(col(Run.attempt).desc()).limit(1)
+    if (last := (await session.exec(newest)).one()) != old.id:
+        why = f"The approval that run {old.id} had went on with run {last}: look at that one."
+        raise Conflict(why, code="approved_already", run_id=last)
 
 
 # --- read ------------------------------------------------------------------------------------------------------------

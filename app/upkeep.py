@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
-from sqlmodel import col, select
+from sqlmodel import col, or_, select
 
 from app import generations, runs
 from app.catalogues import spec_of
@@ -16,8 +16,8 @@ from app.columns import utc_now
 from app.config import Settings
 from app.connections import Connections
 from app.db import Database, ReadSession
-from app.errors import Conflict, Problem
-from app.models import Catalogue, Generation, Run
+from app.errors import Conflict, Problem, Unavailable
+from app.models import ACTIVE, Catalogue, Generation, Run
 from app.sync import evicting
 from app.sync.words import ModelStamp
 
@@ -81,6 +81,7 @@ async def _is_due(session: ReadSession, catalogue: Catalogue) -> bool:
     recent = select(Run.id).where(
         col(Run.catalogue) == catalogue.name,
         col(Run.dry_run).is_(False),
+        or_(col(Run.state) == "ready", col(Run.strategy) == "repair", ACTIVE),
         col(Run.requested_at) > utc_now() - timedelta(hours=hours),
     )
     return (await session.exec(recent)).first() is None
@@ -91,7 +92,7 @@ async def _order(db: Database, name: str) -> int:
     try:
         async with db.writing() as session:
             await runs.request(session, order, BACKGROUND, trigger="background")
-    except Conflict as conflict:
-        log.debug("not_repaired", catalogue=name, code=conflict.code)
+    except (Conflict, Unavailable) as problem:
+        log.debug("not_repaired", catalogue=name, code=problem.code)
         return 0
     return 1

@@ -12,9 +12,12 @@ looks for it again.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from random import sample
 from typing import Any
 
+import numpy as np
 from anyio import to_thread
+from numpy.typing import NDArray
 
 from app.errors import EngineError, RunFailed
 from app.sync.holdings import Gathered, Holdings, holding_of, holdings_of, id_keys, input_keys
@@ -27,6 +30,14 @@ FOLLOWING = frozenset({"updated_at", "input_hash", "content_hash", "text_hash"})
 """Fields that only say when we wrote, or follow from others."""
 
 
+FEW = 10
+"""So many documents never are too many to write over, however small the catalogue."""
+
+
+SAME = 8
+"""Unchanged products of a page that may be looked at more closely."""
+
+
 class Outgrown(RunFailed):
     """So much differs that a fresh index is the better way."""
 
@@ -36,9 +47,9 @@ class Comparison:
     """What a run compares with: *held*, of *index* (None: nothing that is known). *added* are the new ones it found.
 
     *changed*, *returned* and *withheld* count the documents it found to write, the products that were back at a second
-    look, and the deletions that a guard holds back. *unsound* are held without a vector of this model, whatever they
-    were made of, and *moved* changed in the source while a repair went on. `skips`: unchanged products go no further.
-    `comparable`: what is held was hashed by the same recipe.
+    look, and the deletions that a guard holds back. *same* are some of those that were held as they are. *unsound* are
+    held without a vector of this model, whatever they were made of, and *moved* changed in the source while a repair
+    went on. `skips`: unchanged products go no further. `comparable`: what is held was hashed by the same recipe.
     """
 
     index: str | None
@@ -48,6 +59,7 @@ class Comparison:
     unsound: set[str] = field(default_factory=set)
     moved: set[str] = field(default_factory=set)
     added: Gathered = field(default_factory=Gathered)
+    same: list[str] = field(default_factory=list)
     changed: int = 0
     returned: int = 0
     withheld: int = 0
@@ -61,6 +73,7 @@ class Comparison:
             held, same = self.held.see(id_keys([one.id for one in inputs]), input_keys([one.hash for one in inputs]))
             new.update(one.id for one, is_held in zip(inputs, held, strict=True) if not is_held)
             differing.update(one.id for one, other in zip(inputs, held & ~same, strict=True) if other)
+            self._keep_some(inputs, held & same)
             return [bool(one) for one in same & self.skips]
 
         batch = preparer.prepare(page, known)
@@ -68,14 +81,18 @@ class Comparison:
         self._add([document for document in batch.documents if document.id in new or not self.skips])
         return replace(batch, new=frozenset(new), held=frozenset(differing))
 
+    def _keep_some(self, inputs: Sequence[Input], same: NDArray[np.bool_]) -> None:
+        places = np.flatnonzero(same).tolist()
+        self.same += [inputs[place].id for place in sample(places, min(len(places), SAME))]
+
     def _add(self, documents: Sequence[Document]) -> None:
         self.added.add(id_keys([one.id for one in documents]), input_keys([one.input_hash for one in documents]))
 
     def check_grown(self, changed: int, plan: Plan) -> None:
         """Raises `Outgrown` when *changed* is more of what is held than the policy lets a run write over."""
-        percent = plan.spec.policy.delta_percent
-        if self.skips and changed > len(self.held) * percent / 100:
-            why = f"More than {percent:g} % of {len(self.held)} products differ (policy.delta_percent)."
+        percent, products = plan.spec.policy.delta_percent, max(len(self.held), plan.products)
+        if self.skips and changed > max(products * percent / 100, FEW):
+            why = f"More than {percent:g} % of {products} products differ (policy.delta_percent)."
             raise Outgrown(why, code="outgrown")
 
 
@@ -155,4 +172,11 @@ def differing(plan: Plan, document: Document, stored: Mapping[str, Any]) -> Sequ
     """The names of the fields in which a document is not what is stored of it."""
     wanted = body(document, plan.stamp, plan.spec.tenant, plan.recipe.lang, None)
     names = {*wanted, *stored} - FOLLOWING
-    return sorted(name for name in names if wanted.get(name) != stored.get(name))
+    return sorted(name for name in names if not same_value(wanted.get(name), stored.get(name)))
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two stored values say the same; the order of a list means nothing, as the hashes have it."""
+    if isinstance(one, list) and isinstance(other, list):
+        return sorted(map(repr, one)) == sorted(map(repr, other))
+    return bool(one == other)

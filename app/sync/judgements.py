@@ -1,28 +1,40 @@
 """Relevance judgements of a catalogue: which products people found right for which query, as TREC writes it.
 
 Two files below `FILES_DIR`: `policy.qrels` names the one with lines `query number, iteration, product, gain` between
-white space, for example `icecat.qrels.tsv`; the queries stand beside it in the file whose name has `queries` in the
-place of `qrels`, as lines `query number, tab, words`.
+white space, for example `icecat.qrels.tsv`; a product is called by its id or by its SKU. The queries stand beside it in
+the file whose name has `queries` in the place of `qrels`, as lines `query number, tab, words`.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite
 from pathlib import Path
 
 from app.errors import Invalid
+from app.sync.words import Scored
 
 MOST = 10 * 2**20
 """Bytes of a file."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Judgements:
     """Queries in words by their numbers, and what each product gains for each of them."""
 
     queries: Mapping[str, str]
     gains: Mapping[str, Mapping[str, float]]
+
+    @cached_property
+    def products(self) -> Set[str]:
+        """Whatever was judged."""
+        return {product for gain in self.gains.values() for product in gain}
+
+    def named(self, hit: Scored) -> str:
+        """*hit* as people called it: by its SKU where that was judged, else by its id."""
+        sku = hit.source.get("sku")
+        return sku if isinstance(sku, str) and sku in self.products else hit.id
 
 
 def read(folder: Path | None, name: str) -> Judgements:

@@ -85,7 +85,7 @@ async def built(ports: Ports, plan: Plan) -> Verdict:
                 health = await seal(ports, plan, draft)
             await enter(ports, "verifying")
             proof = Proof(ports, plan, draft, snapshot, comparison, sample, health)
-            verdict = await verify(proof) if differs else verify_unchanged(proof)
+            verdict = await (verify(proof) if differs else verify_unchanged(proof))
         await ports.ledger.pit(None)
         await judged(ports, draft, verdict)
         if not differs:

@@ -43,6 +43,8 @@ async def priced(ports: Ports, plan: Plan) -> None:
     try:
         figures = await _figures(ports, plan)
     except Outgrown as outgrown:
+        if plan.repairs:
+            raise
         plan = replace(plan, clones=False, why=outgrown.detail)
         ports.tally.begin_again()
         figures = await _figures(ports, plan)

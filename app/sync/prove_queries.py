@@ -6,7 +6,7 @@ How much the lists differ is told; it refuses only below a declared floor. Where
 (`policy.qrels`), the figures before and after stand on the verdict.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from statistics import fmean
 from typing import Any
@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from app.errors import Problem
+from app.sync.judgements import Judgements
 from app.sync.ports import Embedder, Live
 from app.sync.proof import Proof
 from app.sync.ranking import drawn, ndcg, overlap, rank_moves, recall
 from app.sync.vectors import asked, content_key
+from app.sync.words import Scored
 
 HITS = 10
 """Hits that are compared and judged."""
@@ -26,7 +28,8 @@ CANDIDATES = 200
 PORTION = 50
 """Queries that are embedded at once."""
 
-Lists = Sequence[Sequence[str]]
+Lists = Sequence[Sequence[Scored]]
+Figure = Callable[[Sequence[str], Mapping[str, float], int], float]
 
 
 async def check_queries(proof: Proof) -> None:
@@ -39,7 +42,7 @@ async def check_queries(proof: Proof) -> None:
         return
     ask = by_meaning if policy.queries else by_words
     try:
-        old, new = await ask(proof, base, queries), await ask(proof, None, queries)
+        old, new = [[[hit.id for hit in hits] for hits in await ask(proof, side, queries)] for side in (base, None)]
     except Problem as problem:
         proof.check("queries", "compared", problem.code, policy.overlap_floor is None, problem.detail)
         return
@@ -66,19 +69,19 @@ async def check_judgements(proof: Proof) -> None:
         return
     gains = [judged.gains[number] for number in judged.queries]
     for name, figure in (("ndcg", ndcg), ("recall", recall)):
-        before = _mean([figure(ids, gain, HITS) for ids, gain in zip(was, gains, strict=True)]) if was else None
-        after = _mean([figure(ids, gain, HITS) for ids, gain in zip(now, gains, strict=True)])
+        before, after = [_mean(figure, judged, gains, side) if side else None for side in (was, now)]
         proof.check(name, before, after, True, f"{name}@{HITS} of {len(words)} judged queries, before and after.")
 
 
-def _mean(figures: Sequence[float]) -> float:
-    return round(fmean(figures), 4)
+def _mean(figure: Figure, judged: Judgements, gains: Sequence[Mapping[str, float]], found: Lists) -> float:
+    names = [[judged.named(hit) for hit in hits] for hits in found]
+    return round(fmean(figure(ids, gain, HITS) for ids, gain in zip(names, gains, strict=True)), 4)
 
 
 async def by_words(proof: Proof, live: Live | None, queries: Sequence[str]) -> Lists:
     """The hits of each query by words, in the draft or in *live*."""
     index = live.index if live else proof.draft.index
-    return [[hit.id for hit in await proof.target.lexical(index, query, HITS, ())] for query in queries]
+    return [await proof.target.lexical(index, query, HITS, ()) for query in queries]
 
 
 async def by_meaning(proof: Proof, live: Live | None, queries: Sequence[str]) -> Lists:
@@ -86,8 +89,7 @@ async def by_meaning(proof: Proof, live: Live | None, queries: Sequence[str]) ->
     index = live.index if live else proof.draft.index
     embedder = await proof.ports.embedder_of(live) if live else proof.embedder
     vectors = await query_vectors(proof, embedder, queries)
-    found = [await proof.target.nearest(index, vector.tolist(), HITS, CANDIDATES, ()) for vector in vectors]
-    return [[hit.id for hit in hits] for hits in found]
+    return [await proof.target.nearest(index, vector.tolist(), HITS, CANDIDATES, ()) for vector in vectors]
 
 
 async def query_vectors(proof: Proof, embedder: Embedder, queries: Sequence[str]) -> list[Any]:

@@ -1,8 +1,7 @@
 """Proving vectors: bit by bit what they should be, and near enough to be found by.
 
 What a vector should be is known of those that were sent, and of the others by the store: it has what the model answered
-for just this text. So a text is embedded anew, as a query would be, only where the run had to ask the model anyway, or
-where the store has forgotten it.
+for just this text. So no text is embedded for the proof but one that the store has forgotten, and that is kept.
 """
 
 from collections.abc import Mapping, Sequence
@@ -98,14 +97,16 @@ def passed_by(queries: Mapping[str, Vectors], stored: Mapping[str, Vectors]) -> 
 
 async def as_queries(proof: Proof, documents: Sequence[Document]) -> Mapping[str, Vectors]:
     """A vector for the text of each document, by its id."""
-    anew = proof.ports.tally.counts.get("embedded", 0) > 0
-    known = {} if anew else await remembered(proof, documents)
-    unknown = [document for document in documents if document.id not in known]
-    if not unknown:
+    known = await remembered(proof, documents)
+    forgotten = {one.text: content_key(one.text_hash, proof.plan.stamp) for one in documents if one.id not in known}
+    if not forgotten:
         return known
-    on_retry, texts = proof.ports.tally.retried("self_test"), [document.text for document in unknown]
-    vectors = (await asked(proof.embedder.embed, texts, proof.ports.limits, on_retry)).vectors
-    return {**known, **{document.id: vector for document, vector in zip(unknown, vectors, strict=True)}}
+    on_retry = proof.ports.tally.retried("self_test")
+    embedding = await asked(proof.embedder.embed, list(forgotten), proof.ports.limits, on_retry)
+    proof.ports.tally.embedded(len(forgotten), embedding.tokens)
+    await proof.ports.store.keep(list(forgotten.values()), embedding.vectors)
+    vectors = dict(zip(forgotten, embedding.vectors, strict=True))
+    return {**known, **{one.id: vectors[one.text] for one in documents if one.id not in known}}
 
 
 async def finds_itself(proof: Proof, document: Document, vector: Any) -> bool:

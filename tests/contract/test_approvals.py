@@ -118,6 +118,23 @@ async def test_a_retry_of_an_approval_keeps_its_ceiling(world: World) -> None:
     assert (again.ceiling, again.approves, again.retry_of, again.trigger) == (120, old, new.id, "retry")
 
 
+async def test_an_approval_that_was_used_is_not_used_again_by_a_retry(world: World) -> None:
+    old = await withheld(world, WITHHELD)
+    new = await approve(world, old)
+    await world.finish(await world.claim(), "failed", EngineError("down"))
+    async with world.db.writing() as session:
+        again = await runs.retry(session, new.id, "bob")
+    for state in ("failed", "ready"):
+        if state == "ready":
+            async with world.db.writing() as session:
+                again = await runs.retry(session, again.id, "bob")
+        await world.finish(await world.claim(), state, EngineError("down") if state == "failed" else None)
+        with pytest.raises(Conflict) as refused:
+            async with world.db.writing() as session:
+                await runs.retry(session, new.id, "bob")
+        assert (refused.value.code, refused.value.extra["run_id"]) == ("approved_already", again.id)
+
+
 async def test_what_makes_no_sense_is_a_conflict_and_leaves_no_trace(world: World) -> None:
     run = await world.order()
     assert await refusal(world, run.id) == "not_over"

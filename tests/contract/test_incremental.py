@@ -15,6 +15,7 @@ from tests.stack import Stack, ask, stack, stock
 pytestmark = pytest.mark.anyio
 
 PRODUCTS = 200
+SPOILT = 80  # more, and so much of the index is deleted that a fresh one is built
 POLICY = {"settle_seconds": 0}
 OURS = frozenset({"updated_at", "embedding"})
 
@@ -78,8 +79,44 @@ async def test_nothing_changed_and_nothing_is_built(each_engine_url: str, tmp_pa
             ("read", True),
             ("rejects", True),
             ("unchanged", True),
+            ("fields", True),
+            ("vector", True),
         ]
         assert here.open_contexts() == 0
+
+
+@pytest.mark.parametrize("fault", ["a price", "vectors"])
+async def test_where_nothing_changed_what_is_live_is_looked_at_all_the_same(
+    elasticsearch9: str, tmp_path: Path, fault: str
+) -> None:
+    """Documents say what they were made of; somebody who writes past the service leaves that as it was."""
+    async with shop(elasticsearch9, tmp_path, slices=4) as here:
+        (live,) = here.behind_alias()
+        for product in sold(here)[:SPOILT]:
+            spoil: dict[str, Any] = {"price": 1.0} if fault == "a price" else {"embedding": [1.0] + [0.0] * 31}
+            ask(here.url, "POST", f"/{live}/_update/{product}", orjson.dumps({"doc": spoil}))
+        run = await here.sync(strategy="incremental")
+        assert run.error is not None
+        assert (run.state, run.error["code"]) == ("failed", "verdict_refused")
+        assert run.verdict is not None
+        wrong = {check["check"] for check in run.verdict["checks"] if not check["passed"]}
+        assert wrong == {"fields" if fault == "a price" else "vector"}
+        assert here.behind_alias() == [live]
+
+
+async def test_lists_that_come_in_another_order_are_the_same(each_engine_url: str, tmp_path: Path) -> None:
+    async with shop(each_engine_url, tmp_path) as here:
+        turned = [(product, source(here, product)) for product in sold(here)]
+        for _, fields in turned:
+            assert len(fields["category_ids"]) > 1
+            fields["category_ids"] = fields["category_ids"][::-1]
+        here.shop.put(here.shop.indices[-1], turned)
+        cheaper = sold(here)[0]
+        change(here, cheaper, price_0_1=0.5)
+        run = await here.sync(strategy="incremental")
+        assert (run.state, run.error, run.strategy) == ("ready", None, "incremental")
+        assert counted(run, "modified", "loaded") == (1, 1)
+        assert [(one.product_id, one.fields) for one in await here.changes()] == [(cheaper, ["price"])]
 
 
 async def test_what_changed_is_carried_and_named(newer_engine_url: str, tmp_path: Path) -> None:
@@ -242,6 +279,45 @@ async def test_a_repair_is_refused_where_only_a_fresh_index_would_do(elasticsear
             assert run.error is not None
             assert (run.state, run.error["code"]) == ("failed", code)
             assert (await here.sync()).state == "ready" if code == "nothing_to_repair" else True
+
+
+async def test_a_small_catalogue_that_lost_much_is_repaired_too(elasticsearch9: str, tmp_path: Path) -> None:
+    async with stack(elasticsearch9, tmp_path) as here:
+        here.shop.fill(stock(8))
+        await here.declare(recipe=QUICK)
+        assert (await here.sync()).error is None
+        before = sold(here)
+        ask(here.url, "DELETE", f"/{here.behind_alias()[0]}/_doc/{before[0]}?refresh=true")
+        run = await here.sync(strategy="repair")
+        assert (run.state, run.error, run.counts["added"], sold(here)) == ("ready", None, 1, before)
+
+
+async def test_a_repair_is_planned_as_it_is_done(elasticsearch9: str, tmp_path: Path) -> None:
+    async with shop(elasticsearch9, tmp_path) as here:
+        lost, stale = sold(here)[:2]
+        ask(here.url, "DELETE", f"/{here.behind_alias()[0]}/_doc/{lost}?refresh=true")
+        change(here, stale, price_0_1=0.5)
+        plan = await here.sync(strategy="repair", dry_run=True)
+        assert (plan.state, plan.error) == ("ready", None)
+        assert plan.plan is not None
+        assert plan.plan["strategy"] == "repair"
+        assert lost not in sold(here), "a plan writes nothing"
+        run = await here.sync(strategy="repair")
+        names = ("added", "modified", "deleted", "unchanged")
+        assert [plan.plan["counts"][name] for name in names] == [run.counts[name] for name in names]
+        assert counted(run, "added", "modified", "deleted") == (1, 1, 0)
+
+
+async def test_what_a_repair_wrote_is_on_record_however_it_ended(elasticsearch9: str, tmp_path: Path) -> None:
+    async with shop(elasticsearch9, tmp_path) as here:
+        stale = sold(here)[0]
+        change(here, stale, price_0_1=0.5)
+        run, gate = await here.stopped_at("green", strategy="repair")
+        await here.cancel(run.id, "olga")
+        gate.open()
+        assert (await here.ended(run.id)).state == "canceled"
+        assert documents(here, here.alias)[stale]["price"] == 0.5
+        assert [(one.product_id, one.fields) for one in await here.changes()] == [(stale, ["price"])]
 
 
 async def test_too_much_to_repair_is_left_to_a_full_run(elasticsearch9: str, tmp_path: Path) -> None:

@@ -80,14 +80,6 @@ async def test_a_strategy_that_is_named_is_the_one_that_is_queued(world: World, 
         assert await runs.active(session, "shop") == run.id
 
 
-async def test_a_repair_that_is_to_be_planned_is_refused_and_nothing_is_queued(world: World) -> None:
-    with pytest.raises(Invalid) as refused:
-        await world.order(strategy="repair", dry_run=True)
-    assert refused.value.errors
-    async with world.db.reading() as session:
-        assert await runs.active(session, "shop") is None
-
-
 async def test_an_order_for_an_unknown_catalogue_is_not_found(world: World) -> None:
     with pytest.raises(NotFound):
         async with world.db.writing() as session:

@@ -120,8 +120,12 @@ async def test_a_live_generation_whose_model_is_away_is_told_or_refused_as_the_f
 
 
 def judged(folder: Path, more: str = "") -> None:
-    """Two queries, each the name of a product: it is what people want, for the second one beside a far one."""
-    (folder / "shop.qrels.tsv").write_text(f"1\t0\t{JUDGED[0]}\t3\n2\t0\t{HALF_JUDGED[0]}\t1\n2\t0\t{FAR}\t1\n")
+    """Two queries, each the name of a product: it is what people want, for the second one beside a far one.
+
+    One is called by its SKU, as people do, the others by their ids.
+    """
+    assert JUDGED[1]["sku"] != JUDGED[0]
+    (folder / "shop.qrels.tsv").write_text(f"1\t0\t{JUDGED[1]['sku']}\t3\n2\t0\t{HALF_JUDGED[0]}\t1\n2\t0\t{FAR}\t1\n")
     queries = enumerate((JUDGED[1]["name"], HALF_JUDGED[1]["name"]), start=1)
     (folder / "shop.queries.tsv").write_text("".join(f"{number}\t{words}{more}\n" for number, words in queries))
 

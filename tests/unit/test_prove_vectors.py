@@ -11,12 +11,14 @@ import pytest
 from app.sync.fit import unit
 from app.sync.limits import Limits, ignore
 from app.sync.prove_vectors import NEIGHBOURS, check_self, finds_itself, same_bits
-from app.sync.words import Vectors
+from app.sync.vectors import content_key
+from app.sync.words import ModelStamp, Vectors
 
 pytestmark = pytest.mark.anyio
 
 OWN = unit(np.array([[3, 1, 4, 1]], np.float32))[0][0]
 OTHER = unit(np.array([[-2, 7, 1, 8]], np.float32))[0][0]
+FORGOTTEN = {7, 9}
 TWINS = {f"t{number}": OWN for number in range(NEIGHBOURS)}
 
 
@@ -70,7 +72,11 @@ async def test_what_has_another_vector_than_its_own_text_is_no_tie() -> None:
 async def test_few_that_the_graph_passes_by_refuse_nothing(hidden: int, wrong: int, passed: bool) -> None:
     """Thirty-two are tried; *hidden* ones have the right vector and are never found, *wrong* ones that of another."""
     vectors = unit(np.random.default_rng(1).standard_normal((32, 8)).astype(np.float32))[0]
-    documents: list[Any] = [SimpleNamespace(id=f"d{number}", text=str(number)) for number in range(32)]
+    documents: list[Any] = [
+        SimpleNamespace(id=f"d{number}", text=str(number), text_hash=str(number)) for number in range(32)
+    ]
+    stamp = ModelStamp("m", "1", 8)
+    keys = {content_key(one.text_hash, stamp): int(one.text) for one in documents}
     stored = {f"d{number}": vectors[-1 if number < wrong else number] for number in range(32)}
     lost = {f"d{number}" for number in range(wrong + hidden)}
 
@@ -78,25 +84,37 @@ async def test_few_that_the_graph_passes_by_refuse_nothing(hidden: int, wrong: i
         async def nearest(self, _index: str, vector: Any, k: int, candidates: int, _where: Any) -> Sequence[Any]:
             return [SimpleNamespace(id=one) for one in self.shown if stored[one].tolist() == vector]
 
+    async def known(wanted: Sequence[str], _dims: int) -> dict[str, Any]:
+        return {key: vectors[keys[key]] for key in wanted if keys[key] not in FORGOTTEN}
+
     async def embed(texts: Sequence[str]) -> Any:
-        return SimpleNamespace(vectors=vectors[[int(text) for text in texts]])
+        assert {int(text) for text in texts} == FORGOTTEN, "what the store knows is not asked for again"
+        return SimpleNamespace(vectors=vectors[[int(text) for text in texts]], tokens=7)
+
+    kept: list[tuple[Any, ...]] = []
+
+    async def keep(wanted: Sequence[str], rows: Any) -> None:
+        kept.append(({keys[key] for key in wanted}, len(rows)))
 
     async def told_of(_draft: Any, _ids: Sequence[str]) -> set[str]:
         return set()
 
     told: list[tuple[Any, ...]] = []
     ports = SimpleNamespace(
-        tally=SimpleNamespace(counts={"embedded": 1}, retried=lambda _step: ignore),
+        tally=SimpleNamespace(retried=lambda _step: ignore, embedded=lambda *what: told.append(what)),
+        store=SimpleNamespace(known=known, keep=keep),
         limits=Limits(anyio.Semaphore(1), anyio.Semaphore(1)),
         ledger=SimpleNamespace(told_of=told_of),
     )
     proof: Any = SimpleNamespace(
-        ports=ports, drawn=(), sample=SimpleNamespace(kept=[(one, OWN) for one in documents]),
+        ports=ports, plan=SimpleNamespace(stamp=stamp), drawn=(),
+        sample=SimpleNamespace(kept=[(one, OWN) for one in documents]),
         target=Found(stored, *(stored.keys() - lost)), draft=SimpleNamespace(index="draft"),
         embedder=SimpleNamespace(embed=embed), check=lambda *check: told.append(check),
     )  # fmt: skip
     await check_self(proof)
-    ((_, _, found, verdict, _),) = told
+    paid, (_, _, found, verdict, _) = told
+    assert (paid, kept) == ((2, 7), [(FORGOTTEN, 2)])
     assert (found, verdict) == (32 - hidden - wrong, passed)
 
 

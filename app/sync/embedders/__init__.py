@@ -33,7 +33,7 @@ def open_embedder(spec: EmbedderSpec, settings: EmbedderSettings, *, offline: bo
 def _ask(spec: EmbedderSpec, settings: EmbedderSettings, offline: bool) -> Ask:
     """Where and how to ask. A key goes to the address it was configured for and to no other."""
     ours = spec.provider == "openai"
-    own, model = settings.url or (OPENAI_URL if ours else ""), spec.model or (OPENAI_MODEL if ours else "")
+    own, model = settings.url or (OPENAI_URL if ours else ""), model_of(spec)
     url, variable = _bare(spec.base_url or own), f"RESHELVE_EMBEDDERS__{spec.provider.upper()}"
     if not url:
         raise _refused("embedder_no_url", f"The embedder {spec.provider} has no address: set {variable}__URL.")
@@ -50,6 +50,11 @@ def _ask(spec: EmbedderSpec, settings: EmbedderSettings, offline: bool) -> Ask:
         detail = f"OpenAI answers nobody without a key: set {variable}__API_KEY or OPENAI_API_KEY."
         raise _refused("embedder_no_key", detail)
     return Ask(spec.provider, model, url, spec.dims, key, settings.timeout, local)
+
+
+def model_of(spec: EmbedderSpec) -> str:
+    """The model that *spec* asks an endpoint for; empty where none is named and none goes without saying."""
+    return spec.model or (OPENAI_MODEL if spec.provider == "openai" else "")
 
 
 def is_loopback(host: str) -> bool:
