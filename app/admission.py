@@ -39,7 +39,7 @@ async def _judged(connections: Connections, qrels: str) -> judgements.Judgements
 
 
 async def _opened(connections: Connections, spec: EmbedderSpec) -> Embedder:
-    """The embedder, which answers; one that does not is asked once, and told once."""
+    """The embedder, which answers; one that does not is told once."""
     embedder = connections.embedder(spec)
-    await embedder.ready()
+    await admitting.answering(embedder, connections.limits)
     return embedder

@@ -32,8 +32,22 @@ from app.models import (
 )
 from app.notices import ARRIVED
 from app.paging import Page, page
-from app.spec import CatalogueSpec, EmbedderSpec, FileSource, IndexSource
+from app.spec import CatalogueSpec, EmbedderSpec, FileSource, IndexSource, PolicySpec
+from app.sync.embedders import OPENAI_URL
+from app.sync.engines.shapes import flat
 from app.sync.recipe import check_recipe
+
+NOT_BUILT = (
+    "schedule", "window", "changes_threshold", "minutes_threshold", "priority_fields", "runs_per_hour", "retries",
+    "retry_delay",
+)  # fmt: skip
+"""Keys of a policy that nothing reads yet: a value of one's own would be a promise."""
+
+OWN_KEYS = {
+    "index.number_of_shards": "shards",
+    "index.number_of_replicas": "replicas",
+    "index.refresh_interval": "refresh_interval",
+}
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
@@ -123,7 +137,7 @@ async def _alias_taken(session: ReadSession, spec: CatalogueSpec) -> Conflict:
 
 def check(name: str, spec: CatalogueSpec, settings: Settings | None = None) -> None:
     """Raise everything that is wrong with a declaration, at once."""
-    wrong = [*_bad_name(name), *_unknown_names(spec, settings), *_bad_recipe(spec)]
+    wrong = [*_bad_name(name), *_unknown_names(spec, settings), *_bad_recipe(spec), *_settings_findings(spec)]
     missing = list(_not_built(spec))
     if wrong:
         raise Invalid("This catalogue cannot be declared: see errors.", errors=[*wrong, *missing])
@@ -164,24 +178,32 @@ def _embedder_findings(spec: EmbedderSpec, embedders: Mapping[str, EmbedderSetti
     if named is None:
         there = ", ".join(sorted(embedders))
         yield _finding("recipe.embedder.provider", f"no embedder {spec.provider} in the settings; there are: {there}")
-    elif spec.base_url is not None and not _allowed(spec.base_url, named):
+    elif spec.base_url is not None and not _allowed(spec, named):
         setting = f"EMBEDDERS__{spec.provider.upper()}__ALLOW_URLS"
         yield _finding("recipe.embedder.base_url", f"not allowed: add it to {setting}")
 
 
-def _allowed(url: str, embedder: EmbedderSettings) -> bool:
-    return url.rstrip("/") in {known.rstrip("/") for known in (embedder.url, *embedder.allow_urls) if known}
+def _allowed(spec: EmbedderSpec, embedder: EmbedderSettings) -> bool:
+    own = embedder.url or (OPENAI_URL if spec.provider == "openai" else "")
+    return str(spec.base_url).rstrip("/") in {known.rstrip("/") for known in (own, *embedder.allow_urls) if known}
+
+
+def _settings_findings(spec: CatalogueSpec) -> Iterator[Finding]:
+    """What has a key of its own is set by that: a draft is loaded with other values, and sealed with those."""
+    for name in flat(spec.target.settings):
+        if name in OWN_KEYS:
+            yield _finding(f"target.settings.{name}", f"say it as target.{OWN_KEYS[name]}")
 
 
 def _not_built(spec: CatalogueSpec) -> Iterator[Finding]:
     policy, embedder = spec.policy, spec.recipe.embedder
+    unset = PolicySpec()
     parts = {
         "source.kind": isinstance(spec.source, FileSource),
         "recipe.embedder.provider": embedder.provider == "onnx",
         "recipe.embedder.manifest": embedder.manifest is not None,
-        "policy.schedule": policy.schedule is not None,
-        "policy.window": policy.window is not None,
     }
+    parts |= {f"policy.{name}": getattr(policy, name) != getattr(unset, name) for name in NOT_BUILT}
     for where, used in parts.items():
         if used:
             yield _finding(where, "is not built yet: leave it out")

@@ -138,8 +138,11 @@ class Settings(BaseSettings):
         self.engines.setdefault("main", EngineSettings())
         self.embedders.setdefault("local", EmbedderSettings())
         openai = self.embedders.setdefault("openai", EmbedderSettings())
-        openai.url = openai.url or self.openai_base_url
-        openai.api_key = openai.api_key or self.openai_api_key
+        if self.openai_base_url and openai.url:
+            openai.allow_urls = [*openai.allow_urls, self.openai_base_url]
+        elif not openai.url:  # the key that every tool reads is not for an address that only we were told
+            openai.url = self.openai_base_url
+            openai.api_key = openai.api_key or self.openai_api_key
         return self
 
     @classmethod

@@ -30,7 +30,7 @@ async def ports_of(connections: Connections, catalogue: Catalogue, run: Run, led
 
     async def planned() -> Plan:
         live, found = await ledger.live(), Findings()
-        ready = embedder if await asked(embedder.ready(), found) else None
+        ready = embedder if await asked(admitting.answering(embedder, limits), found) else None
         found += await admitting.findings(spec, source, target, ready, live.index if live else None)
         return await plan(spec, source, ready, ledger.alias_findings, found)
 

@@ -74,8 +74,9 @@ async def place(db: Database, connections: "Connections", asked: Asked) -> Run:
 async def _look(session: ReadSession, asked: Asked) -> tuple[Run | None, Catalogue]:
     """The run that the key stands for, and the catalogue. Raises what is certain already."""
     order = asked.order
-    await maintenance.check(session)
     known = await runs.known(session, order, asked.who, asked.key) if asked.key else None
+    if known is None:
+        await maintenance.check(session)
     name = order.catalogue or (known.catalogue if known else None)
     catalogue = await (catalogues.get(session, name) if name else catalogues.only(session))
     if known is None:

@@ -56,7 +56,7 @@ async def _kept(session: ReadSession, engine: str) -> Sequence[evicting.Kept]:
     query = select(Generation).where(
         col(Generation.engine) == engine,
         col(Generation.origin) == "own",
-        col(Generation.state).in_(("sealed", "live", "retired")),
+        col(Generation.state).in_(("draft", "sealed", "live", "retired")),
     )
     rows = [(row.index, row.embedder) for row in (await session.exec(query)).all() if row.embedder]
     return [evicting.Kept(index, ModelStamp(one["model"], one["version"], one["dims"])) for index, one in rows]

@@ -130,6 +130,8 @@ class Worker:
                 await act()
             except Problem as problem:
                 log.warning("chore_failed", code=problem.code, detail=problem.detail)
+            except Exception:
+                log.exception("chore_failed")  # whatever it is, runs go on
             await anyio.sleep(seconds)
 
     async def _settle(self) -> None:

@@ -44,7 +44,7 @@ def of_problem(problem: Problem) -> int:
 def of_run(run: Mapping[str, Any]) -> int:
     """The code for a run that is over."""
     verdict = run.get("verdict") or {}
-    if run.get("withheld") or verdict.get("passed") is False:
+    if run.get("withheld") or verdict.get("passed") is False or (run.get("error") or {}).get("findings"):
         return GUARDED
     if run["state"] != "ready":
         return FAILED

@@ -54,6 +54,7 @@ async def _until_over(api: Api, run_id: str, display: "Bar | Lines") -> Mapping[
             display.tell(line["kind"], line["data"])
         if run["state"] in OVER and not lines:
             return run
+        display.tick()
         await anyio.sleep(0 if run["state"] in OVER else POLL_SECONDS)
 
 
@@ -80,6 +81,9 @@ class Bar:
         self._row: TaskID = self._progress.add_task("queued", total=None, pace="")
         self.shown: AbstractContextManager[Any] = self._progress
 
+    def tick(self) -> None:
+        """Time passes, which a bar shows by itself."""
+
     def tell(self, kind: str, data: Mapping[str, Any]) -> None:
         """One progress line."""
         if kind == "counts":
@@ -97,6 +101,11 @@ class Lines:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._told, self._stage = clock, clock(), "queued"
         self.shown: AbstractContextManager[Any] = nullcontext()
+
+    def tick(self) -> None:
+        """Time passes; a stage that has nothing to tell is told to go on."""
+        if self._clock() - self._told >= LINE_SECONDS:
+            self._say(f"{self._stage}: goes on")
 
     def tell(self, kind: str, data: Mapping[str, Any]) -> None:
         """One progress line."""

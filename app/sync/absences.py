@@ -75,7 +75,7 @@ async def settle_absences(
         await _delete(ports, draft, gone.ids, number)
     ports.tally.add(deleted=gone.count)
     await ports.ledger.changes([Change(one, "deleted") for one in gone.ids])
-    return ()
+    return [Withheld("shrink", gone.most, gone.count)] if gone.too_many else ()  # the verdict of a full run refuses
 
 
 def allowed(ports: Ports, plan: Plan, held: int) -> int:

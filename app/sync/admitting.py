@@ -13,12 +13,16 @@ from app.errors import IndexMissing
 from app.spec import CatalogueSpec, RecipeSpec
 from app.sync import recipe as recipes
 from app.sync.engine_port import Engine
+from app.sync.limits import Limits, retrying
 from app.sync.planning import Findings, asked, shape_of
 from app.sync.ports import Embedder, Source
 from app.sync.prepare import Preparer
 from app.sync.words import Batch, ModelStamp, Room, Shape
 
 SAMPLE = 50
+READY_SECONDS = 8.0
+"""How long a model that is busy for a moment is waited for."""
+
 """Products that are prepared to see whether any can be."""
 
 SHOWN = 3
@@ -153,3 +157,9 @@ def _size(count: int) -> str:
 
 def _finding(code: str, detail: str) -> dict[str, str]:
     return {"code": code, "detail": detail}
+
+
+async def answering(embedder: Embedder, limits: Limits) -> ModelStamp:
+    """Its stamp, once it answers: one that says to come back soon is asked again."""
+    budget, patience = limits.embedding_budget, limits.patience
+    return await retrying(embedder.ready, deadline=READY_SECONDS, budget=budget, patience=patience)

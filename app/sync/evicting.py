@@ -33,20 +33,19 @@ class Kept:
 async def evict(target: Engine, store: VectorStore, generations: Sequence[Kept], before: float, most: int) -> int:
     """Forget what no generation uses and nobody kept since *before* (Unix time), and what is over *most*; how many."""
     gone, now = 0, time.time()
-    aged = await store.aged(before, PORTION)
-    in_use = await keys_in_use(target, generations) if aged else np.empty(0, np.uint64)
-    while aged:
+    surplus = max(await store.size() - most, 0)
+    in_use = None
+    # Over the cap everything is looked at, however new, so that what is in use goes last.
+    while aged := await store.aged(now if surplus > gone else before, PORTION):
+        in_use = await keys_in_use(target, generations) if in_use is None else in_use
         used = [key for key in aged if _has(in_use, key)]
         await store.used(used, now)
         unused = sorted(set(aged) - set(used))
         await store.forget(unused)
         gone += len(unused)
-        aged = await store.aged(before, PORTION)
-    surplus = await store.size() - most
-    while surplus > 0:
-        oldest = await store.aged(now + PORTION, min(surplus, PORTION))
+    while surplus > gone and (oldest := await store.aged(now + PORTION, min(surplus - gone, PORTION))):
         await store.forget(oldest)
-        gone, surplus = gone + len(oldest), surplus - len(oldest) if oldest else 0
+        gone += len(oldest)
     return gone
 
 

@@ -225,8 +225,47 @@ async def test_queries_and_judgements_are_part_of_a_policy(service: Service) -> 
     assert {name: answer.json()["policy"][name] for name in policy} == policy
 
 
-@pytest.mark.parametrize("policy", [{"window": "22:00-05:00"}, {"schedule": "@daily"}])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"window": "22:00-05:00"},
+        {"schedule": "@daily"},
+        {"changes_threshold": 7},
+        {"minutes_threshold": 1},
+        {"priority_fields": ["stock"]},
+        {"runs_per_hour": 1},
+        {"retries": 5, "retry_delay": 1},
+    ],
+)
 async def test_a_policy_that_is_not_built_is_no_silence(service: Service, policy: dict[str, Any]) -> None:
     answer = await service.client.put(f"{API}/catalogues/shop", json=SHOP | {"policy": policy})
     problem = is_problem(answer, 422, "not_supported_yet")
     assert [found["where"] for found in problem["errors"]] == [f"policy.{name}" for name in policy]
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        ({"refresh_interval": "5s"}, ["index.refresh_interval"]),
+        ({"index": {"number_of_replicas": 2}}, ["index.number_of_replicas"]),
+        ({"index.number_of_shards": 4, "codec": "default"}, ["index.number_of_shards"]),
+        ({"codec": "default"}, []),
+    ],
+)
+async def test_what_has_a_key_of_its_own_is_no_other_setting(
+    service: Service, settings: dict[str, Any], wrong: list[str]
+) -> None:
+    spec = SHOP | {"target": {**SHOP["target"], "settings": settings}}
+    answer = await service.client.put(f"{API}/catalogues/shop", json=spec)
+    if not wrong:
+        assert answer.status_code == 201
+        return
+    errors = is_problem(answer, 422, "invalid")["errors"]
+    assert [found["where"] for found in errors] == [f"target.settings.{name}" for name in wrong]
+    assert "say it as target." in errors[0]["why"]
+
+
+@pytest.mark.parametrize("base_url", ["https://api.openai.com/v1", "https://api.openai.com/v1/"])
+async def test_the_address_that_goes_without_saying_may_be_said(service: Service, base_url: str) -> None:
+    spec = SHOP | {"recipe": {"embedder": {"provider": "openai", "base_url": base_url}}}
+    assert (await service.client.put(f"{API}/catalogues/shop", json=spec)).status_code == 201

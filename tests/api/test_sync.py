@@ -80,6 +80,16 @@ async def test_an_embedder_that_cannot_be_opened_is_a_finding(tmp_path: Path) ->
         assert [finding["code"] for finding in problem["findings"]] == ["offline"]
 
 
+async def test_while_read_only_an_order_that_was_taken_is_known_and_nothing_is_retried(idle: Service) -> None:
+    key = {"Idempotency-Key": "nightly"}
+    first = (await idle.client.post("/sync", headers=key)).json()["id"]
+    assert (await idle.client.post(f"{API}/runs/{first}/cancel")).json()["state"] == "canceled"
+    await idle.client.put(f"{API}/maintenance", json={"read_only": True})
+    again = await idle.client.post("/sync", headers=key)
+    assert (again.status_code, again.json()["id"]) == (202, first)
+    is_problem(await idle.client.post(f"{API}/runs/{first}/retry"), 503, "read_only")
+
+
 async def test_an_order_that_makes_no_sense_is_refused(idle: Service) -> None:
     is_problem(await idle.client.post("/sync", json={"strategy": "fast"}), 422, "invalid")
     is_problem(await idle.client.post("/sync", json={"catalog": "shop"}), 422, "invalid")

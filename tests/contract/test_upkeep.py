@@ -4,6 +4,8 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import anyio
+import numpy as np
 import pytest
 from sqlmodel import update
 
@@ -59,6 +61,21 @@ async def test_there_are_never_more_kept_vectors_than_the_settings_allow(elastic
         assert await store.size() == 10
         again = await here.sync()
         assert (again.state, again.counts["reused"], again.counts["embedded"]) == ("ready", 10, gone)
+
+
+async def test_over_the_cap_what_is_in_use_goes_last(elasticsearch9: str, tmp_path: Path) -> None:
+    async with stack(elasticsearch9, tmp_path, vectors_most=60) as here:
+        here.shop.fill(stock(60))
+        await here.declare(recipe=QUICK)
+        assert (await here.sync()).state == "ready"
+        store, used = await (await here.connections.engine("main")).store(), await needed(here)
+        await store.used(sorted(used), DAYS_AGO)
+        newer = [f"{number:064x}" for number in range(30)]
+        await store.keep(newer, np.ones((len(newer), 32), np.float32))
+        await anyio.sleep(1.1)  # the store counts whole seconds
+        surplus = len(used) + len(newer) - 60
+        assert await upkeep.evict(here.db, here.connections, here.settings) >= surplus > 0
+        assert (await store.known(sorted(used), 32)).keys() == used
 
 
 async def test_what_nobody_has_looked_at_is_repaired(elasticsearch9: str, tmp_path: Path) -> None:

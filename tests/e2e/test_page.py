@@ -284,5 +284,5 @@ def test_another_catalogue_is_followed_once_it_is_picked(page: Page, fake: FakeA
 def test_without_a_catalogue_the_page_says_how_to_declare_one(page: Page, fake: FakeApi, address: str) -> None:
     fake.catalogues.clear()
     page.goto(address)
-    expect(page.locator("#empty")).to_contain_text("reshelve catalogues apply catalogue.json")
+    expect(page.locator("#empty")).to_contain_text("reshelve catalogues apply -f catalogue.json --name shop")
     expect(page.locator("#run")).to_be_hidden()

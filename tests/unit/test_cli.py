@@ -200,6 +200,18 @@ def test_elsewhere_than_on_a_terminal_counts_are_told_every_ten_seconds(capsys):
         "filling: 2,000 of 5,000 products, 100/s, 12 s left",
     ]
 
+    for second in range(26, 41):
+        now[0] = second
+        display.tick()
+    assert capsys.readouterr().err.splitlines() == ["filling: goes on", "filling: goes on"], "a stage without counts"
+
+
+def test_a_run_that_was_refused_when_it_planned_ends_as_a_refused_order_does():
+    findings = [{"code": "source_empty", "detail": "x"}]
+    error = {"code": "source_empty", "detail": "x", "findings": findings}
+    assert exits.of_run({"state": "failed", "error": error}) == exits.GUARDED
+    assert exits.of_run({"state": "failed", "error": {"code": "stalled", "detail": "x"}}) == exits.FAILED
+
 
 def test_figures_leave_out_what_is_not_known():
     assert figures({"documents": 5, "of": None, "rate": 0.0, "remaining": None}) == "5 products"

@@ -38,3 +38,28 @@ def test_the_environment_counts_more_than_a_file(tmp_path: Path, monkeypatch: py
     assert load_settings().port == 9001
     monkeypatch.setenv("RESHELVE_PORT", "9002")
     assert load_settings().port == 9002
+
+
+@pytest.mark.parametrize(
+    ("variables", "url", "key", "more"),
+    [
+        ({}, None, "sk-secret", []),
+        ({"OPENAI_BASE_URL": "http://me/v1"}, "http://me/v1", "sk-secret", []),
+        ({"RESHELVE_EMBEDDERS__OPENAI__URL": "http://other/v1"}, "http://other/v1", None, []),
+        (
+            {"RESHELVE_EMBEDDERS__OPENAI__URL": "http://other/v1", "OPENAI_BASE_URL": "http://me/v1"},
+            "http://other/v1",
+            None,
+            ["http://me/v1"],
+        ),
+    ],
+)
+def test_the_key_that_every_tool_reads_goes_to_no_address_that_only_we_were_told(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], url: str | None, key: str | None, more: list[str]
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    openai = load_settings().embedders["openai"]
+    told = openai.api_key and openai.api_key.get_secret_value()
+    assert (openai.url, told, openai.allow_urls) == (url, key, more)
