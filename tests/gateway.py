@@ -86,6 +86,8 @@ class Gateway:
     accepted: str | None = None
     forbidden: list[Callable[[Message], bool]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    frozen: anyio.Event | None = None
+    """While it is not set nothing that comes is answered, nor sent on."""
 
     def forbid(self, method: str, path: str, text: str = "") -> None:
         """Answer all requests that fit with 403, as a secured engine does; `refused` keeps what they were."""
@@ -114,6 +116,8 @@ class Gateway:
 
     async def _answered(self, request: Message) -> Message | None:
         """None when the connection is to be broken off."""
+        if self.frozen is not None:
+            await self.frozen.wait()
         if self.accepted is not None and credentials(request) != self.accepted:
             return said(401, refusal("unable to authenticate"))
         if any(fits(request) for fits in self.forbidden):

@@ -19,7 +19,7 @@ from app.sync.planning import Plan
 from app.sync.running import Ports
 from app.sync.words import Draft
 
-DROP_SECONDS = 5.0
+DROP_SECONDS = 3.0
 """How long leaving may take for the draft: a cancel is over within ten seconds, whatever the engine does."""
 
 

@@ -20,7 +20,7 @@ from app.sync.words import Holding, Slice
 PAGE = 10_000
 """Documents of one answer: the most that engines give at once."""
 
-KEEP_ALIVE, CLOSE_SECONDS = 300.0, 5.0
+KEEP_ALIVE, CLOSE_SECONDS = 300.0, 2.0
 
 Keys = NDArray[np.uint64]
 Flags = NDArray[np.bool_]

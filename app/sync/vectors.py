@@ -30,8 +30,9 @@ from app.sync.limits import Limits, ignore, retrying
 from app.sync.ports import Embedder
 from app.sync.words import Batch, Document, Embedding, ModelStamp, Reject, Vectors
 
-KEEP_SECONDS = 3.0
-"""How long a cancel waits for vectors that are being kept: it is over within ten seconds."""
+KEEP_SECONDS = 2.0
+"""How long a cancel waits for vectors that are being kept: with what is closed and dropped after it, it is over within
+ten seconds also where an engine answers nothing any more."""
 
 Keyed = dict[str, str]
 """Texts by their content keys."""

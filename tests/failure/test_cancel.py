@@ -102,6 +102,31 @@ async def test_an_engine_that_does_not_answer_delays_no_cancel(
         assert (here.behind_alias(), here.indices(), here.open_contexts()) == ([], [], 0)
 
 
+FROZEN = {
+    "as a bulk is under way": ("POST", r"-2\d+\.fill-\d+/_bulk", ""),
+    "as vectors are kept": ("POST", r"vectors.*/_bulk", ""),
+    "as the point in time opens": ("POST", r"/_pit|/point_in_time", ""),
+}
+
+
+@pytest.mark.parametrize("request_held", FROZEN.values(), ids=FROZEN.keys())
+async def test_an_engine_that_answers_nothing_any_more_delays_no_cancel(
+    any_engine_url: str, tmp_path: Path, request_held: tuple[str, str, str]
+) -> None:
+    async with through(any_engine_url, tmp_path) as (way, here):
+        run, held = await here.queued(), way.hold(*request_held)
+        await here.work()
+        await reached(held)
+        way.frozen = anyio.Event()
+        assert_canceled(await canceled(here, run))
+        way.frozen.set()
+        held.go()
+        await until(held.done.is_set)
+        await sweeper.sweep(here.db, here.connections)
+        assert (here.behind_alias(), here.indices()) == ([], [])
+        assert (await here.sync()).state == "ready"
+
+
 async def test_an_index_that_is_made_after_its_run_was_canceled_is_swept(any_engine_url: str, tmp_path: Path) -> None:
     async with through(any_engine_url, tmp_path) as (way, here):
         run, held = await here.queued(), way.hold("PUT", rf"^/{here.name}-2\d+$")

@@ -36,7 +36,7 @@ AIM = 1_000_000
 STEP = 4
 """A page is at most so many times larger than the one before it."""
 
-OPEN_SECONDS, CLOSE_SECONDS = 8.0, 5.0
+OPEN_SECONDS, CLOSE_SECONDS = 6.0, 2.0
 COUNT_SECONDS = 60.0
 LONGEST_WAIT = 60.0
 
