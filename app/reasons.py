@@ -61,6 +61,7 @@ class Facts:
     """All that is known of one product. *said* is by the catalogue's recipe now, *live* the copy that readers see.
 
     `embedder_changed`: the catalogue's recipe names another embedder than the live generation was built with.
+    *withheld* is the last run if it kept deletions back, *failed* the reason code of its last event if that failed.
     """
 
     said: Said
@@ -71,6 +72,8 @@ class Facts:
     change: ChangeRow | None = None
     embedder_changed: bool = False
     held: bool = False
+    withheld: str | None = None
+    failed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +102,11 @@ def why(facts: Facts) -> Why:
         index = facts.live.generation.index
         return Why("index_missing", f"The live index {index} was deleted: roll back, or sync with strategy full.")
     found = _unwanted(facts, facts.live) if facts.said.document is None else _wanted(facts, facts.live)
-    if facts.held and found.code not in ("current", "not_in_source", "rejected"):
-        return Why(found.code, f"{found.detail} The catalogue is held after a rollback: no run starts until released.")
-    return found
+    if found.code in ("current", "not_in_source", "rejected"):
+        return found
+    told = f" Its last event failed ({facts.failed}): see the failed events." if facts.failed else ""
+    told += " The catalogue is held after a rollback: no run starts until released." if facts.held else ""
+    return Why(found.code, found.detail + told)
 
 
 def _at_source(said: Said) -> str:
@@ -115,12 +120,13 @@ def _at_source(said: Said) -> str:
 
 def _unwanted(facts: Facts, live: Copy) -> Why:
     reject, is_there = facts.said.reject, live.hit is not None
-    still = " It still is in the live generation: the next run removes it." if is_there else ""
+    goes = f"run {facts.withheld} withheld deletions, approve them" if facts.withheld else "the next run removes it"
+    still = f" It still is in the live generation: {goes}." if is_there else ""
     if reject is not None:
         code = "left_out_by_rule" if reject.by == "rule" else "rejected"
         return Why(code, f"{reject.code}: {reject.detail}.{still}")
     if is_there:
-        return Why("orphaned", "It is gone from the source and still in the live generation: the next run removes it.")
+        return Why("orphaned", f"It is gone from the source and still in the live generation: {goes}.")
     return Why("not_in_source", f"The source does not have it.{_last(facts.change)}")
 
 

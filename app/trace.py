@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from anyio import to_thread
 from sqlmodel import col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from app import catalogues, changes, events, runs
 from app.columns import iso
 from app.db import Database, ReadSession
 from app.errors import IndexMissing, NotFound, Problem, SourceUnresolved
-from app.models import Catalogue, ChangeRow, Event, Generation, RejectRow
+from app.models import Catalogue, ChangeRow, Event, Generation, RejectRow, Run
 from app.reasons import HASHES, Copy, Facts, Said, why
 from app.spec import CatalogueSpec, IndexSource, RecipeSpec
 from app.sync import recipe as recipes
@@ -81,6 +82,8 @@ def _facts(known: "Known", seen: "Seen", copies: Sequence[Copy]) -> Facts:
         change=known.change,
         embedder_changed=recipe is not None and recipe.embedder != known.spec.recipe.embedder,
         held=known.catalogue.held,
+        withheld=known.last.id if known.last and known.last.withheld else None,
+        failed=known.event.reason_code if known.event and known.event.status == "failed" else None,
     )
 
 
@@ -89,7 +92,8 @@ def _facts(known: "Known", seen: "Seen", copies: Sequence[Copy]) -> Facts:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The catalogue, its generations that have an index (newest first), the product's last change and reject."""
+    """The catalogue, its generations that have an index (newest first), its last run; the product's last change, reject
+    and event."""
 
     catalogue: Catalogue
     spec: CatalogueSpec
@@ -97,6 +101,7 @@ class Known:
     change: ChangeRow | None
     reject: RejectRow | None
     event: Event | None
+    last: Run | None
 
 
 async def _known(session: ReadSession, name: str, product_id: str) -> Known:
@@ -111,7 +116,14 @@ async def _known(session: ReadSession, name: str, product_id: str) -> Known:
         await changes.last(session, name, product_id),
         await runs.last_reject(session, name, product_id),
         await events.last(session, name, product_id),
+        (await session.exec(_last_run(name))).first(),
     )
+
+
+def _last_run(name: str) -> SelectOfScalar[Run]:
+    """The newest that looked at the whole source."""
+    over = select(Run).where(col(Run.catalogue) == name, col(Run.dry_run).is_(False), col(Run.withheld).is_not(None))
+    return over.order_by(col(Run.requested_at).desc()).limit(1)
 
 
 def recipe_of(generation: Generation) -> RecipeSpec | None:

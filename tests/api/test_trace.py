@@ -13,7 +13,17 @@ from app.errors import EngineUnavailable
 from app.models import ChangeRow, RejectRow
 from app.sync.engines.memory import MemoryEngine
 from app.trace import shown
-from tests.api.conftest import PRODUCTS, PROPERTIES, SHOP, Service, TwinConnections, is_problem, settings_for, started
+from tests.api.conftest import (
+    PRODUCTS,
+    PROPERTIES,
+    SHOP,
+    Service,
+    TwinConnections,
+    ended,
+    is_problem,
+    settings_for,
+    started,
+)
 from tests.api.test_compare import synced
 from tests.stack import Shop, ask, clear
 
@@ -87,6 +97,17 @@ async def test_a_product_is_followed_from_the_source_to_every_generation(twin: S
         assert one["updated_at"].endswith("Z")
     assert body["last_event"] is None
     assert await code_of(twin, "1") == "current"
+
+
+async def test_a_deletion_that_a_guard_kept_back_waits_for_somebody(twin: Service) -> None:
+    await synced(twin)
+    policy = {"shrink": {"documents": 0, "percent": 0}, "settle_seconds": 0}
+    await twin.client.put(f"{API}/catalogues/shop", json=SHOP | {"policy": policy})
+    shelve(twin, **{"1": None})
+    assert "the next run removes it" in (await traced(twin, "1"))["why"]["detail"]
+    run = (await twin.client.post("/sync")).json()["id"]
+    await ended(twin, run)
+    assert f"run {run} withheld deletions" in (await traced(twin, "1"))["why"]["detail"]
 
 
 async def test_each_state_has_its_answer(twin: Service) -> None:
