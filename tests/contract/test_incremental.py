@@ -85,6 +85,23 @@ async def test_nothing_changed_and_nothing_is_built(each_engine_url: str, tmp_pa
         assert here.open_contexts() == 0
 
 
+async def test_where_a_clone_would_carry_on_what_is_wrong_a_fresh_index_is_built(
+    elasticsearch9: str, tmp_path: Path
+) -> None:
+    async with shop(elasticsearch9, tmp_path) as here:
+        for product in sold(here):
+            path = f"/{here.behind_alias()[0]}/_update/{product}"
+            ask(here.url, "POST", path, orjson.dumps({"doc": {"updated_at": "2020-01-01T00:00:00.000Z"}}))
+        run = await here.sync(strategy="incremental")
+        assert (run.state, run.strategy) == ("ready", "full")
+        assert "% of the live index are deleted documents" in (run.plan or {})["why"]
+        await here.declare(recipe=QUICK, policy=POLICY, target={"shards": 2})
+        run = await here.sync(strategy="incremental")
+        assert (run.state, run.strategy) == ("ready", "full")
+        assert "The live index has 1 shard(s), target.shards says 2." in (run.plan or {})["why"]
+        assert (await here.sync(strategy="incremental")).strategy == "incremental"
+
+
 @pytest.mark.parametrize("fault", ["a price", "vectors"])
 async def test_where_nothing_changed_what_is_live_is_looked_at_all_the_same(
     elasticsearch9: str, tmp_path: Path, fault: str

@@ -109,7 +109,10 @@ FROZEN = {
 }
 
 
-@pytest.mark.parametrize("request_held", FROZEN.values(), ids=FROZEN.keys())
+@pytest.mark.parametrize(
+    "request_held",
+    [pytest.param(how, id=at, marks=[pytest.mark.long] * ("bulk" not in at)) for at, how in FROZEN.items()],
+)
 async def test_an_engine_that_answers_nothing_any_more_delays_no_cancel(
     any_engine_url: str, tmp_path: Path, request_held: tuple[str, str, str]
 ) -> None:
