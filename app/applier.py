@@ -39,7 +39,7 @@ from app.freshness import Freshness
 from app.models import Event
 from app.notices import ARRIVED
 from app.reaching import dependencies, reach_of
-from app.refusing import Refusals
+from app.refusing import MODEL_PATIENCE, PATIENCE, Refusals
 from app.sync.apply import Applied, Failed, Fed, Later, Outcome, Told, apply
 from app.sync.breaker import Call
 
@@ -180,6 +180,8 @@ class Applier:
     async def _release(self, held: "Held", later: Later) -> None:
         try:
             await self._written(held, partial(claims.release, claim=held.claim, later=later))
+            outcomes = {one.product_id: later for one in held.claim.entries}
+            telemetry.events_settled(held.claim.catalogue.name, {}, outcomes)
         except (LeaseLost, Unavailable) as problem:
             log.warning("not_released", catalogue=held.claim.catalogue.name, code=problem.code)
 
@@ -239,14 +241,13 @@ class Applier:
         elif call is not None:
             call.failed()
             counts = problem.transient and not isinstance(problem, BUSY) and not call.breaker.is_open
-        telemetry.events_retried(held.claim.catalogue.name, problem.code, len(entries))
         later = Later(problem.code, seconds, problem.detail, counts=counts)
         return held.timed(entries, Applied({one.product_id: later for one in entries}))
 
     async def _spoken(self, claim: Claim, applied: Applied) -> None:
         """Everything was written that has a vector; a generation whose model is out may wait for a while."""
-        if not applied.speechless:
-            self._refusals.over(claim)
+        self._refusals.over([one.id for one in claim.fed], PATIENCE)
+        self._refusals.over([one.generation for one in applied.spoke], MODEL_PATIENCE)
         for fed, problem in applied.speechless:
             await self._refusals.met(claim, fed, problem)
 

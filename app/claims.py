@@ -24,7 +24,7 @@ from sqlalchemy import exists, update
 from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 
-from app import catalogues, generations
+from app import catalogues, generations, telemetry
 from app.db import ReadSession, WriteSession, clock_ms
 from app.dialects import now_ms
 from app.errors import LeaseLost
@@ -80,7 +80,7 @@ async def due(session: ReadSession) -> Sequence[str]:
 async def claim(session: WriteSession, name: str, worker: str, seconds: float, most: int = AT_ONCE) -> Claim | None:
     """Due entries of a catalogue, held for *seconds*; None when there is nothing to do (any more)."""
     catalogue = await catalogues.locked(session, name)
-    if catalogue.paused:
+    if catalogue.paused or (await session.exec(select(Installation.read_only))).one():
         return None
     now = await clock_ms(session)
     await _take_back(session, name, now)
@@ -137,8 +137,13 @@ async def _take_back(session: WriteSession, name: str, now: int) -> None:
         one.lives += 1
     await session.flush()
     detail = f"Whoever applied it did not come back, {LIVES} times: see the service's log, then replay it."
-    await _end(session, [(one, Failed("kills_worker", detail)) for one in stuck if one.lives >= LIVES], now)
-    await _give_back(session, [(one, Later("lease_ran_out")) for one in stuck if one.lives < LIVES], now, now)
+    ended: list[tuple[Event, Done | Failed]]
+    ended = [(one, Failed("kills_worker", detail)) for one in stuck if one.lives >= LIVES]
+    back = [(one, Later("lease_ran_out")) for one in stuck if one.lives < LIVES]
+    await _end(session, ended, now)
+    await _give_back(session, back, now, now)
+    outcomes: dict[str, Outcome] = {one.product_id: given for one, given in back}
+    telemetry.events_settled(name, {}, outcomes | {one.product_id: given for one, given in ended})
 
 
 # --- settle ----------------------------------------------------------------------------------------------------------

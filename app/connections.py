@@ -5,6 +5,7 @@ An engine that could not be reached is asked again the next time; one that was r
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from anyio import Lock
 
@@ -74,7 +75,7 @@ class Connections:
     def guarded(self, spec: EmbedderSpec, stamp: ModelStamp) -> Embedder:
         """The embedder that made a generation's vectors, behind its breaker."""
         breaker = self.breaker(f"embedder:{spec.provider}/{spec.model or stamp.alias}")
-        return Guarded(self.embedder(spec), breaker, stamp)
+        return Guarded(partial(self.embedder, spec), breaker, stamp)
 
     async def close(self) -> None:
         """Close everything that was opened."""

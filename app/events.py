@@ -86,7 +86,7 @@ def _merged(new: Any, old: Any) -> dict[str, Any]:
     newer, both = new.received_at >= old.received_at, old.reason_code.is_not(None) & new.reason_code.is_not(None)
 
     def most(column: str) -> Any:
-        return case((new[column] > old[column], new[column]), else_=old[column])
+        return case((or_(old[column].is_(None), new[column] > old[column]), new[column]), else_=old[column])
 
     def least(column: str) -> Any:
         return case((new[column] < old[column], new[column]), else_=old[column])
@@ -162,10 +162,25 @@ async def replay(session: WriteSession, name: str, wanted: Wanted, who: str) -> 
     fresh = {**BLANK, "due_at": now, "done_at": None, "lease_until": None, "worker": None}
     entries = [{**row.model_dump(), **fresh, "replay_count": row.replay_count + 1} for row in rows]
     await _remove(session, rows)
-    await put(session, entries)
+    await put(session, _one_a_product(entries))
     await audit.record(session, who, "replay", name, reason=wanted.reason, count=len(rows), code=wanted.reason_code)
     session.ring(ARRIVED)
     return len(rows)
+
+
+def _one_a_product(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The newest of each product, waiting since the oldest; *entries* come in the order in which they failed."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        older = found.get(entry["product_id"], entry)
+        found[entry["product_id"]] = {
+            **entry,
+            "lane": older["lane"] if older["lane"] == "priority" else entry["lane"],
+            "received_at": min(older["received_at"], entry["received_at"]),
+            "replay_count": max(older["replay_count"], entry["replay_count"]),
+            "deleted": older["deleted"] or entry["deleted"],
+        }
+    return list(found.values())
 
 
 async def drop(session: WriteSession, name: str, wanted: Wanted, who: str) -> int:

@@ -154,7 +154,7 @@ async def _work(parts: Parts) -> None:
     from app.worker import Worker
 
     while not parts.draining.is_set():
-        parts.worker = Worker(parts.db, parts.connections, parts.settings)
+        parts.worker = Worker(parts.db, parts.connections, parts.settings, parts.draining)
         try:
             await parts.worker.run()
         except Problem as problem:

@@ -5,6 +5,7 @@ for too long is given up, and its run fails with that; a retired generation is f
 """
 
 import time
+from collections.abc import Collection
 from contextlib import suppress
 
 import structlog
@@ -22,7 +23,7 @@ PATIENCE, MODEL_PATIENCE = 30.0, 600.0
 longer. A model comes back more often than an index does, and what it holds up is little."""
 
 GAP = 120.0
-"""Seconds without a refusal after which it counts as over: it may be another one that hears of them meanwhile."""
+"""Seconds without a refusal after which it counts as over, at least: another one may hear of them meanwhile."""
 
 log = structlog.get_logger("reshelve.refusing")
 
@@ -32,29 +33,31 @@ class Refusals:
 
     def __init__(self, db: Database, connections: Connections) -> None:
         self._db, self._connections = db, connections
-        self._heard: dict[str, tuple[float, float]] = {}
+        self._heard: dict[tuple[str, float], tuple[float, float]] = {}
 
     async def met(self, claim: Claim, fed: Fed, problem: Problem) -> float:
         """A generation of a claim refused; how many seconds it has done so."""
         if isinstance(problem, Blocked) and fed.state in ("live", "retired"):
             await self._lift(claim, fed)
-        seconds = self._since(fed)
         patience = MODEL_PATIENCE if isinstance(problem, EmbedderError) else PATIENCE
+        seconds = self._since(fed, patience)
         if fed.state != "live" and seconds >= patience:
             await self._starve(claim, fed, problem)
         return seconds
 
-    def over(self, claim: Claim) -> None:
-        """All that a claim feeds took what it was sent."""
-        for one in claim.fed:
-            self._heard.pop(one.id, None)
+    def over(self, fed: Collection[str], patience: float) -> None:
+        """These took what they were sent (`PATIENCE`), or their model gave vectors (`MODEL_PATIENCE`): neither tells of
+        the other."""
+        for one in fed:
+            self._heard.pop((one, patience), None)
 
-    def _since(self, fed: Fed) -> float:
+    def _since(self, fed: Fed, patience: float) -> float:
         now = time.monotonic()
-        first, last = self._heard.get(fed.generation, (now, now))
-        first = now if now - last > GAP else first
-        self._heard = {key: heard for key, heard in self._heard.items() if now - heard[1] <= GAP}
-        self._heard[fed.generation] = (first, now)
+        gone = [key for key, (_, last) in self._heard.items() if now - last > max(GAP, key[1])]
+        for key in gone:
+            del self._heard[key]
+        first, _ = self._heard.get((fed.generation, patience), (now, now))
+        self._heard[fed.generation, patience] = (first, now)
         return now - first
 
     async def _lift(self, claim: Claim, fed: Fed) -> None:

@@ -20,7 +20,7 @@ from sqlmodel import col, func, select
 from app.db import Database, ReadSession
 from app.errors import Problem
 from app.models import ACTIVE, Run
-from app.sync.apply import Done, Failed, Outcome
+from app.sync.apply import UNCHANGED, WITHHELD, Done, Failed, Later, Outcome
 from app.sync.ports import Embedder
 from app.sync.words import Embedding, ModelStamp
 
@@ -29,7 +29,6 @@ __all__ = [
     "CountedEmbedder",
     "EventFigures",
     "event_searchable",
-    "events_retried",
     "events_settled",
     "exposition",
     "observe",
@@ -145,6 +144,10 @@ def run_finished(run: Run) -> None:
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
+WAITING = frozenset({"missing", UNCHANGED, WITHHELD})
+"""Codes of entries that are looked at again as a matter of course: nothing is in trouble."""
+
+
 def events_settled(catalogue: str, ages: Mapping[str, float], outcomes: Mapping[str, Outcome]) -> None:
     """Count what became of a claim's entries; *ages* are seconds since each was received."""
     for product_id, outcome in outcomes.items():
@@ -154,16 +157,13 @@ def events_settled(catalogue: str, ages: Mapping[str, float], outcomes: Mapping[
                 EVENT_SECONDS.labels(catalogue, "deletion" if outcome.deleted else "write").observe(ages[product_id])
             case Failed():
                 EVENTS_FAILED.labels(catalogue, outcome.code).inc()
+            case Later() if outcome.code not in WAITING:
+                EVENT_RETRIES.labels(catalogue, outcome.code).inc()
 
 
 def event_searchable(catalogue: str, kind: str, seconds: float) -> None:
     """An event that was followed is found by searches."""
     EVENT_SEARCHABLE.labels(catalogue, kind).observe(seconds)
-
-
-def events_retried(catalogue: str, code: str, count: int) -> None:
-    """Entries go back because something is in trouble."""
-    EVENT_RETRIES.labels(catalogue, code).inc(count)
 
 
 class EventFigures:

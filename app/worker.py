@@ -28,7 +28,7 @@ import structlog
 from anyio import TASK_STATUS_IGNORED, create_task_group
 from anyio.abc import TaskGroup, TaskStatus
 
-from app import leases, logs, runs, settling, sweeper, telemetry, upkeep
+from app import leases, logs, maintenance, runs, settling, sweeper, telemetry, upkeep
 from app.applier import Applier
 from app.catalogues import get
 from app.config import Settings
@@ -87,12 +87,15 @@ class Held:
 class Worker:
     """Works until it is cancelled or drained."""
 
-    def __init__(self, db: Database, connections: Connections, settings: Settings) -> None:
+    def __init__(
+        self, db: Database, connections: Connections, settings: Settings, draining: anyio.Event | None = None
+    ) -> None:
+        """*draining* is set by whoever ends the process, perhaps long before it comes to `drain`."""
         self.db, self.connections, self.settings = db, connections, settings
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self.alive = False
         self._slots = anyio.Semaphore(RUNS_AT_ONCE)
-        self._draining, self._ended = anyio.Event(), anyio.Event()
+        self._draining, self._ended = draining or anyio.Event(), anyio.Event()
 
     async def run(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
         """Claim, settle and sweep until drained; then return when the last run has ended."""
@@ -103,9 +106,9 @@ class Worker:
                 async with create_task_group() as group, create_task_group() as chores:
                     self.alive = True
                     chores.start_soon(self._every, LOOK_SECONDS, self._settle)
-                    chores.start_soon(self._every, SWEEP_SECONDS, sweep)
+                    chores.start_soon(self._every, SWEEP_SECONDS, partial(self._unless_read_only, sweep))
                     chores.start_soon(self._every, SWEEP_SECONDS, partial(upkeep.repair, self.db))
-                    chores.start_soon(self._every, EVICT_SECONDS, evict)
+                    chores.start_soon(self._every, EVICT_SECONDS, partial(self._unless_read_only, evict))
                     for hand in range(self.settings.event_appliers):
                         name = f"{self.name}:{hand}"
                         group.start_soon(Applier(self.db, self.connections, name, self._draining).run)
@@ -133,6 +136,12 @@ class Worker:
             except Exception:
                 log.exception("chore_failed")  # whatever it is, runs go on
             await anyio.sleep(seconds)
+
+    async def _unless_read_only(self, act: Callable[[], Awaitable[Any]]) -> None:
+        async with self.db.reading() as session:
+            waits = (await maintenance.current(session)).read_only
+        if not waits:
+            await act()
 
     async def _settle(self) -> None:
         """Runs whose worker is gone. One that cannot be settled now keeps no other waiting."""

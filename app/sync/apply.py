@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 import numpy as np
 from anyio import create_task_group, fail_after, to_thread
 
-from app.errors import Blocked, EmbedderError, EngineUnavailable, LeaseLost, Problem
+from app.errors import Blocked, EmbedderError, EngineUnavailable, IndexMissing, LeaseLost, Problem
 from app.sync.flow import plainly
 from app.sync.load import send
 from app.sync.outcomes import (
@@ -143,7 +143,11 @@ async def _held(reach: Reach, ids: Sequence[str]) -> Mapping[str, str | None]:
     if reach.live is None:
         return {}
     async with asking(reach.target_name):
-        hits = await reach.target.get(reach.live.index, ids, ["input_hash"])
+        try:
+            hits = await reach.target.get(reach.live.index, ids, ["input_hash"])
+        except IndexMissing as gone:
+            gone.extra["fed"] = reach.live  # one index is gone, its engine is well
+            raise
     return {hit.id: hit.source.get("input_hash") for hit in hits}
 
 
@@ -193,6 +197,7 @@ async def _embedded(reach: Reach, work: _Work, applied: Applied) -> bool:
         problem.extra.setdefault("dependency", reach.target_name)
         raise
     applied.refuse(work.batch.rejects)
+    applied.spoke += work.fed
     return True
 
 

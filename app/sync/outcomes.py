@@ -123,13 +123,15 @@ class FeedMissing(EngineError):
 @dataclass
 class Applied:
     """What became of the products; `newest` is the largest version that stood in the way of a write, `hashes` are the
-    inputs of what was written for readers, `speechless` the generations whose model gave no vectors, with its trouble.
+    inputs of what was written for readers, `speechless` the generations whose model gave no vectors, with its trouble,
+    and `spoke` those whose model did.
     """
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     newest: int = 0
     hashes: dict[str, str] = field(default_factory=dict)
     speechless: list[tuple[Fed, Problem]] = field(default_factory=list)
+    spoke: list[Fed] = field(default_factory=list)
 
     def note(self, product_id: str, outcome: Outcome) -> None:
         """What became of a product in some generation; the weightier one stays."""

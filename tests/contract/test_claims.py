@@ -112,6 +112,7 @@ async def test_nothing_is_due_while_the_service_is_read_only(outbox: Outbox) -> 
     for read_only, due in ((True, ()), (False, ["shop"])):
         async with outbox.db.writing() as session:
             await maintenance.switch(session, maintenance.Mode(read_only=read_only), "olga")
+        assert not read_only or await outbox.claim() is None, "nor for a hand that looked before it was switched"
         assert await outbox.due() == due
 
 

@@ -326,6 +326,29 @@ async def test_failed_entries_wait_again_as_if_nobody_had_looked_at_them(outbox:
     assert [parts(row, "status", "replay_count") for row in await outbox.rows()] == [("pending", 2), ("failed", 1)]
 
 
+async def test_a_product_that_failed_twice_waits_once(outbox: Outbox) -> None:
+    await failed(outbox, "1", "2")
+    await outbox.tell("1", priority=True)
+    await outbox.settle(await outbox.claimed("1"), Failed("gave_up", ""))
+    first = min(row.received_at for row in await outbox.rows())
+    assert await acted(outbox, events.replay) == 3
+    rows = {row.product_id: row for row in await outbox.rows()}
+    assert len(await outbox.rows()) == 2
+    assert parts(rows["1"], "status", "lane", "received_at", "replay_count") == ("pending", "priority", first, 1)
+    await outbox.claimed("1", "2")
+
+
+async def test_the_number_of_a_deletion_that_was_given_back_outlives_a_new_notice(outbox: Outbox) -> None:
+    """The hour's deletions are counted by it: what readers may have lost already is not forgotten."""
+    await outbox.tell("1")
+    claim = await outbox.claimed("1")
+    assert await outbox.permit(claim, "1", most=5) == {"1"}
+    await outbox.tell("1")
+    await outbox.settle(claim, Later("engine_unavailable", 1.0))
+    (row,) = await outbox.rows()
+    assert parts(row, "status", "deleted", "number") == ("pending", True, claim.number)
+
+
 async def test_a_replay_merges_into_what_waits_and_leaves_what_is_applied_alone(outbox: Outbox) -> None:
     await failed(outbox, "1", "2")
     await outbox.tell("1", action="delete")

@@ -300,13 +300,15 @@ async def test_a_repair_is_refused_where_only_a_fresh_index_would_do(elasticsear
 
 async def test_a_small_catalogue_that_lost_much_is_repaired_too(elasticsearch9: str, tmp_path: Path) -> None:
     async with stack(elasticsearch9, tmp_path) as here:
-        here.shop.fill(stock(8))
+        here.shop.fill(stock(9))
         await here.declare(recipe=QUICK)
         assert (await here.sync()).error is None
         before = sold(here)
-        ask(here.url, "DELETE", f"/{here.behind_alias()[0]}/_doc/{before[0]}?refresh=true")
+        for product in before[1:]:
+            ask(here.url, "DELETE", f"/{here.behind_alias()[0]}/_doc/{product}?refresh=true")
         run = await here.sync(strategy="repair")
-        assert (run.state, run.error, run.counts["added"], sold(here)) == ("ready", None, 1, before)
+        assert (run.state, run.error, run.counts["added"]) == ("ready", None, len(before) - 1)
+        assert sold(here) == before
 
 
 async def test_a_repair_is_planned_as_it_is_done(elasticsearch9: str, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ async def test_over_the_cap_what_is_in_use_goes_last(elasticsearch9: str, tmp_pa
         await here.declare(recipe=QUICK)
         assert (await here.sync()).state == "ready"
         store, used = await (await here.connections.engine("main")).store(), await needed(here)
-        await store.used(sorted(used), DAYS_AGO)
+        await store.used(sorted(used), time.time() - 3600)
         newer = [f"{number:064x}" for number in range(30)]
         await store.keep(newer, np.ones((len(newer), 32), np.float32))
         await anyio.sleep(1.1)  # the store counts whole seconds

@@ -1,6 +1,6 @@
 """An embedder behind its breaker, for events: known by what a generation says of it, asked only when it must be."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from anyio import fail_after
 
@@ -22,7 +22,8 @@ ANSWERS = ("no_vector", "model_changed")
 class Guarded:
     """`ports.Embedder` over another one, which need not answer for this one to say its *stamp*."""
 
-    def __init__(self, inner: Embedder, breaker: Breaker, stamp: ModelStamp) -> None:
+    def __init__(self, inner: Callable[[], Embedder], breaker: Breaker, stamp: ModelStamp) -> None:
+        """*inner* opens it, or raises `EmbedderError`: settings that lack it hold up what needs it and nothing else."""
         self._inner, self._breaker, self.stamp = inner, breaker, stamp
 
     async def ready(self) -> ModelStamp:
@@ -32,13 +33,13 @@ class Guarded:
     def portions(self, texts: Sequence[str]) -> Sequence[Sequence[str]]:
         """As the inner one's, once it was asked."""
         try:
-            return self._inner.portions(texts)
+            return self._inner().portions(texts)
         except EmbedderError:
             return [texts[start : start + PORTION] for start in range(0, len(texts), PORTION)]
 
     async def tokens(self, texts: Sequence[str]) -> Sequence[int]:
         """The inner one's."""
-        return await self._inner.tokens(texts)
+        return await self._inner().tokens(texts)
 
     async def embed(self, texts: Sequence[str]) -> Embedding:
         """The inner one's, unless its breaker is open or it is another model by now."""
@@ -61,13 +62,13 @@ class Guarded:
         try:
             with fail_after(EMBED_SECONDS):
                 await self._check_same()
-                return await self._inner.embed(texts)
+                return await self._inner().embed(texts)
         except TimeoutError:
             detail = f"The model did not answer within {EMBED_SECONDS:g} seconds."
             raise EmbedderUnavailable(detail, code="embedder_timeout") from None
 
     async def _check_same(self) -> None:
-        now, then = await self._inner.ready(), self.stamp
+        now, then = await self._inner().ready(), self.stamp
         if (now.alias, now.version, now.dims) != (then.alias, then.version, then.dims):
             detail = f"{then.alias} {then.version} is {now.alias} {now.version} now: a full run embeds all anew."
             raise EmbedderError(detail, code="model_changed")
