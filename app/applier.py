@@ -265,11 +265,12 @@ class Held:
         return self.since + WORK_SECONDS
 
     def ages(self) -> Mapping[str, float]:
-        """How many seconds ago each product's event was received."""
+        """How many seconds ago each product's event was received, or was to be applied."""
         return {one.product_id: self._age(one) for one in self.claim.entries}
 
     def _age(self, entry: Event) -> float:
-        return (self.claim.now - entry.received_at) / 1000 + time.monotonic() - self.since
+        first = max(entry.received_at, entry.not_before)
+        return max(self.claim.now - first, 0) / 1000 + time.monotonic() - self.since
 
     def timed(self, entries: Sequence[Event], applied: Applied) -> Applied:
         """*applied*, in which everything that goes back knows when it is tried again."""

@@ -27,12 +27,19 @@ FIGURES = ("pending", "due", "processing", "stuck", "failed", "withheld", "oldes
 
 
 async def of(session: ReadSession, name: str) -> Mapping[str, Any]:
-    """The figures of one catalogue: counts, and `oldest_seconds` since the oldest due event was received (None: none).
+    """The figures of one catalogue: counts, and `oldest_seconds` since the oldest due event could first be applied
+    (None: none): when it was received, or later where its sender wanted that.
 
     `pending` holds what is due and what waits for its time; `stuck` is in the hands of an applier beyond its lease.
     What a guard withholds waits for a person, and makes nothing late: it is not the oldest.
     """
     return (await of_all(session, name)).get(name) or dict.fromkeys(FIGURES[:-1], 0) | {"oldest_seconds": None}
+
+
+def _first_due() -> Any:
+    """When an entry could first be applied."""
+    received, wanted = col(Event.received_at), col(Event.not_before)
+    return case((wanted > received, wanted), else_=received)
 
 
 async def of_all(session: ReadSession, name: str | None = None, limit: int = 500) -> Mapping[str, Mapping[str, Any]]:
@@ -49,7 +56,7 @@ async def of_all(session: ReadSession, name: str | None = None, limit: int = 500
         _count(processing & (col(Event.lease_until) <= now)),
         _count(_is("failed")),
         _count(pending & is_withheld),
-        func.min(case(((due | processing) & ~is_withheld, col(Event.received_at)))),
+        func.min(case(((due | processing) & ~is_withheld, _first_due()))),
     )
     names = select(Catalogue.name) if name is None else [name]
     query = query.where(_is(*OPEN), col(Event.catalogue).in_(names))

@@ -52,6 +52,12 @@ async def test_what_is_later_or_failed_does_not_age(outbox: Outbox) -> None:
     assert (await figures(outbox))["oldest_seconds"] is None
 
 
+async def test_what_its_sender_put_off_ages_from_then_on(outbox: Outbox) -> None:
+    await outbox.tell("1", not_before=ahead(500))
+    await outbox.elapse(540)
+    assert 30 <= (await figures(outbox))["oldest_seconds"] < 100
+
+
 async def test_what_a_guard_withholds_makes_nothing_late(outbox: Outbox) -> None:
     await outbox.ended("1", outcome=Later(WITHHELD, 30))
     await outbox.elapse(100)

@@ -4,6 +4,7 @@ from typing import Any
 
 import anyio
 import pytest
+from prometheus_client import REGISTRY
 
 from app import claims, events, maintenance
 from app.claims import LIVES, SHRINKS, Claim
@@ -336,6 +337,8 @@ async def test_what_is_taken_back_merges_into_what_came_meanwhile(outbox: Outbox
 
 async def test_one_that_kills_its_worker_is_given_up_alone(outbox: Outbox) -> None:
     """Its worker dies with whatever it holds; all others are applied in the end."""
+    given_up = {"catalogue": "shop", "reason": "kills_worker"}
+    before = REGISTRY.get_sample_value("reshelve_events_failed_total", given_up) or 0.0
     await outbox.tell(*[str(n) for n in range(100)])
     company = []
     for _ in range(200):
@@ -352,6 +355,7 @@ async def test_one_that_kills_its_worker_is_given_up_alone(outbox: Outbox) -> No
     assert [parts(row, "product_id", "status", "lives", "reason_code") for row in failed] == [
         ("50", "failed", LIVES, "kills_worker")
     ]
+    assert REGISTRY.get_sample_value("reshelve_events_failed_total", given_up) == before + 1
     async with outbox.db.writing() as session:
         assert await events.replay(session, "shop", events.Wanted(reason="mended"), "olga") == 1
     await outbox.settle(await outbox.claimed("50"))

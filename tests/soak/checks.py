@@ -54,6 +54,9 @@ def documents(facts: Facts) -> Iterator[Difference]:
     """Each generation that events reach."""
     if not any(fed.row.state == "live" for fed in facts.fed):
         yield Difference("documents", "no live generation is fed")
+    there = any(row.state == "retired" and row.origin == "own" for row in facts.generations)
+    if there and not any(fed.row.state == "retired" for fed in facts.fed):
+        yield Difference("documents", "no generation that one could roll back to is fed")
     for fed in facts.fed:
         for one in sorted({*fed.wanted, *fed.stored}):
             why = differing(fed.stored.get(one), fed.wanted.get(one))

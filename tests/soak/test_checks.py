@@ -87,6 +87,14 @@ def draft(told: Facts) -> Facts:
     return replace(told, generations=[*told.generations, row])
 
 
+def unfed(told: Facts) -> Facts:
+    """There is something to roll back to, and events pass it by."""
+    row = Generation(
+        id="h", catalogue="shop", engine="main", index="shop-20251231000000", state="retired", origin="own", fed=False
+    )
+    return replace(told, generations=[*told.generations, row])
+
+
 def run(**other: Any) -> Callable[[Facts], Facts]:
     row = {"id": "r3", "catalogue": "shop", "strategy": "full", "state": "failed", **other}
     return lambda told: replace(told, runs=[*told.runs, Run(**row)])
@@ -101,6 +109,7 @@ WRONG: dict[str, tuple[str, Callable[[Facts], Facts]]] = {
     "the vector of another text": ("documents", stored(vector=-VECTOR)),
     "a version from nowhere": ("documents", stored(version=61)),
     "nothing is live": ("documents", lambda told: replace(told, fed=[])),
+    "what one could roll back to is forgotten": ("documents", unfed),
     "an entry waits": ("outbox", lambda told: replace(told, events=[entry(), entry(seq=2, status="pending")])),
     "an entry failed": ("outbox", lambda told: replace(told, events=[entry(), entry(seq=2, status="failed")])),
     "a notice without an entry": ("outbox", lambda told: replace(told, events=[entry(product_id="2")])),
