@@ -10,9 +10,12 @@ from app.cli.follow import follow
 from app.cli.runs import Catalogue, Strategy, shown, withheld
 from app.cli.verb import Call, verbs
 from app.cli.wire import Api
-from app.errors import Invalid
+from app.errors import Conflict, Invalid
 
 CHANGES = ("added", "modified", "deleted")
+
+IN_THE_WAY = ("active", "held", "switching")
+"""Codes of conflicts with something else that goes on."""
 
 
 def add(app: typer.Typer) -> None:
@@ -35,6 +38,11 @@ async def plan(
             if "findings" not in refused.extra:
                 raise
             say.problem(refused)
+            return exits.FAILED
+        except Conflict as ended:
+            if ended.code in IN_THE_WAY:
+                raise
+            say.problem(ended)  # the planning itself came to nothing, soon enough to be this request's answer
             return exits.FAILED
         found = answer if "state" not in answer else await _waited_for(api, answer, call)
     if found is None:

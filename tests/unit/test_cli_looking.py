@@ -97,6 +97,9 @@ def test_a_plan_that_fails_is_no_plan(reshelve, fake):
 def test_findings_that_refuse_a_plan_exit_with_one_and_misuse_with_two(reshelve, fake):
     fake.refuse("POST", "/sync", 422, findings=FINDINGS)
     assert reshelve("plan", "--detailed-exitcode")[0] == exits.FAILED
+    for code, expected in (("stalled", exits.FAILED), ("active", exits.CONFLICT)):
+        fake.refuse("POST", "/sync", 409, code=code, detail="It is so.")
+        assert reshelve("plan")[0] == expected
     fake.refuse("POST", "/sync", 422, errors=[{"where": "catalogue", "why": "name it"}])
     assert reshelve("plan", "--detailed-exitcode")[0] == exits.USAGE
 
