@@ -145,7 +145,7 @@ async def test_a_foreign_signature_is_401(hooked: Service) -> None:
     for signature in (
         "v1,AAAA",
         "v1a," + valid[3:],
-        valid[:-3] + "AA=",
+        valid[:-3] + ("BA=" if valid.endswith("AA=") else "AA="),
         "v1 " + valid[3:],
         valid.replace("v1,", "v1;"),
     ):
@@ -156,7 +156,7 @@ async def test_a_foreign_signature_is_401(hooked: Service) -> None:
 
 
 async def test_an_old_message_and_one_from_the_future_are_401(hooked: Service) -> None:
-    for age in (TOLERANCE + 5, -TOLERANCE - 5):
+    for age in (TOLERANCE + 60, -TOLERANCE - 60):
         is_problem(await send(hooked, signed(age=age)), 401, "stale_webhook")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -296,6 +297,7 @@ class Machine(RuleBasedStateMachine):
         assert len(found["done"]) == model.done
 
 
+@pytest.mark.timeout(900)
 def test_in_any_order_the_outbox_does_what_its_model_does(tmp_path: Path) -> None:
     async def made() -> None:
         async with outbox_on(f"sqlite+aiosqlite:///{tmp_path}/template"):

@@ -100,8 +100,8 @@ async def test_a_live_generation_whose_model_is_away_is_told_or_refused_as_the_f
 ) -> None:
     policy = {"queries": ["amber lamp"], "qrels": "shop.qrels.tsv"}
     judged(tmp_path, " of old")
-    away = {"openai": EmbedderSettings(url=server.url, api_key="sk-x", timeout=5), "hashing": EmbedderSettings()}
-    settings = {"embedders": away, "stall_deadline": 3, "files_dir": tmp_path}
+    away = {"openai": EmbedderSettings(url=server.url, api_key="sk-x", timeout=60), "hashing": EmbedderSettings()}
+    settings = {"embedders": away, "files_dir": tmp_path}
     async with stack(elasticsearch9, tmp_path, slices=1, **settings) as here:
         here.shop.fill(map(product, range(PRODUCTS)), tolerant())
         await declared(here, {**BY_NAME, "embedder": {"provider": "openai", "model": "some-model"}}, {})

@@ -25,6 +25,8 @@ from tests.e2e.image import ROOT, Image, allowed, build, steps
 from tests.e2e.nginx import free_port
 from tests.e2e.waiting import until
 
+pytestmark = pytest.mark.timeout(1200)
+
 TOKEN = "a-token-of-this-test"
 
 

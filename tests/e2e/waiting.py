@@ -7,7 +7,7 @@ from collections.abc import Callable
 PAUSE = threading.Event()
 
 
-def until(so: Callable[[], object], seconds: float = 20.0) -> None:
+def until(so: Callable[[], object], seconds: float = 60.0) -> None:
     """Look every few milliseconds until it is so; fails after the deadline."""
     deadline = time.monotonic() + seconds
     while not so():

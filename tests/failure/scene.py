@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import httpx
 
+from app import runs
 from app.config import EngineSettings
 from app.db import heard
 from app.models import Run
@@ -43,7 +44,13 @@ async def reached(hold: Hold, seconds: float = WAIT) -> None:
         await hold.reached.wait()
 
 
-async def until(so: Callable[[], object], seconds: float = 20.0) -> None:
+async def expire(here: Stack, run: Run) -> None:
+    """As the database sees it, its worker has said nothing for longer than the lease lasts."""
+    async with here.db.writing() as session:
+        (await runs.get(session, run.id)).lease_until = 1
+
+
+async def until(so: Callable[[], object], seconds: float = 60.0) -> None:
     """Look again and again; fails after the deadline."""
     never = anyio.Event()
     with anyio.fail_after(seconds):

@@ -184,14 +184,12 @@ async def test_what_passes_is_waited_for_wherever_it_comes(any_engine_url: str, 
 
 
 async def test_an_engine_that_stays_busy_ends_the_run_by_time(any_engine_url: str, tmp_path: Path) -> None:
-    async with (
-        gateway(any_engine_url) as way,
-        stack(any_engine_url, tmp_path, stall_deadline=3, **behind(way.url)) as here,
-    ):
+    async with gateway(any_engine_url) as way, stack(any_engine_url, tmp_path, **behind(way.url)) as here:
         here.shop.fill(stock(60), tolerant())
         await here.declare(recipe=QUICK)
         assert (await here.sync()).state == "ready"
         live = here.behind_alias()
+        here.connections.limits = replace(here.connections.limits, stall_deadline=3)
         way.say(429, "POST", r"-2\d+\.fill-\d+/_bulk", body=refusal(FULL), times=1_000)
         run = await here.sync()
         assert run.state == "failed"

@@ -6,7 +6,7 @@ Whatever it answers, no index ever holds a vector that is not that of the docume
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ async def test_when_it_heals_the_run_is_ready(
 ) -> None:
     server.retry_after = "0.3"
     server.plan("ok", *faults)
-    async with shop(any_engine_url, tmp_path, server, timeout=1) as here:
+    async with shop(any_engine_url, tmp_path, server, timeout=5 if "hang" in faults else 30) as here:
         run = await worked(here)
         assert (run.state, run.error) == ("ready", None)
         assert await assert_vectors(here, here.alias) == run.counts["loaded"] == run.counts["embedded"]
@@ -166,7 +166,8 @@ async def assert_ends(url: str, folder: Path, server: Timed, fault: str) -> None
     """From the second batch on it is bad: the run fails, clearly, and no index holds a bad vector."""
     server.plan("ok", "ok")
     server.always(fault)
-    async with shop(url, folder, server, timeout=0.3, stall_deadline=4) as here:
+    async with shop(url, folder, server, timeout=2 if fault == "hang" else 30) as here:
+        here.connections.limits = replace(here.connections.limits, stall_deadline=10)
         dropping = here.gate("drop")
         queued = await here.queued()
         await here.work()
@@ -188,12 +189,13 @@ async def assert_ends(url: str, folder: Path, server: Timed, fault: str) -> None
 async def test_leaving_is_no_stall_however_long_it_takes(elasticsearch9: str, tmp_path: Path, server: Timed) -> None:
     server.plan("ok", "ok")
     server.always("401")
-    async with shop(elasticsearch9, tmp_path, server, stall_deadline=2) as here:
+    async with shop(elasticsearch9, tmp_path, server) as here:
         dropping = here.gate("drop")
         queued = await here.queued()
         await here.work()
         with anyio.fail_after(WAIT):
             await dropping.reached.wait()
+        here.settings.stall_deadline = 0.5
         await anyio.sleep(3.5)
         dropping.open()
         run = await here.ended(queued.id)

@@ -40,7 +40,7 @@ class Difference:
 
 def differences(facts: Facts, journal: Journal, witness: Witness) -> list[Difference]:
     """All of them."""
-    checks: Sequence[Callable[[Facts], Iterable[Difference]]] = (documents, outbox, alias, leftovers, endings)
+    checks: Sequence[Callable[[Facts], Iterable[Difference]]] = (documents, window, outbox, alias, leftovers, endings)
     found = [one for check in checks for one in check(facts)]
     found += unanswered(facts, told_last(journal))
     rows = {row.seq or 0: row for row in facts.events}
@@ -54,15 +54,19 @@ def documents(facts: Facts) -> Iterator[Difference]:
     """Each generation that events reach."""
     if not any(fed.row.state == "live" for fed in facts.fed):
         yield Difference("documents", "no live generation is fed")
-    there = any(row.state == "retired" and row.origin == "own" for row in facts.generations)
-    if there and not any(fed.row.state == "retired" for fed in facts.fed):
-        yield Difference("documents", "no generation that one could roll back to is fed")
     for fed in facts.fed:
         for one in sorted({*fed.wanted, *fed.stored}):
             why = differing(fed.stored.get(one), fed.wanted.get(one))
             if why:
                 yield Difference("documents", f"{fed.row.state} {fed.row.index}: {why}", one)
         yield from _unborn(facts, fed)
+
+
+def window(facts: Facts) -> Iterator[Difference]:
+    """What one could roll back to is fed: nothing refuses for so long here that it is given up."""
+    there = any(row.state == "retired" and row.origin == "own" for row in facts.generations)
+    if there and not any(fed.row.state == "retired" for fed in facts.fed):
+        yield Difference("window", "no generation that one could roll back to is fed")
 
 
 def differing(stored: Stored | None, wanted: Wanted | None) -> str:

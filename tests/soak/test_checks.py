@@ -109,7 +109,7 @@ WRONG: dict[str, tuple[str, Callable[[Facts], Facts]]] = {
     "the vector of another text": ("documents", stored(vector=-VECTOR)),
     "a version from nowhere": ("documents", stored(version=61)),
     "nothing is live": ("documents", lambda told: replace(told, fed=[])),
-    "what one could roll back to is forgotten": ("documents", unfed),
+    "what one could roll back to is forgotten": ("window", unfed),
     "an entry waits": ("outbox", lambda told: replace(told, events=[entry(), entry(seq=2, status="pending")])),
     "an entry failed": ("outbox", lambda told: replace(told, events=[entry(), entry(seq=2, status="failed")])),
     "a notice without an entry": ("outbox", lambda told: replace(told, events=[entry(product_id="2")])),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import anyio
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.config import Settings
@@ -148,6 +148,7 @@ async def test_a_used_up_budget_delays_a_retry_and_fails_nothing() -> None:
     assert time.slept == [10]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.floats(0, 5), max_size=60))
 def test_no_window_ever_holds_more_retries_than_allowed(gaps: list[float]) -> None:
     time = Time()

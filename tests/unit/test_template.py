@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.sync.template import Template, Unrenderable, cut_at_word, findings, names
@@ -126,6 +126,7 @@ def test_a_text_is_cut_at_a_word(size: int, text: str) -> None:
     assert cut_at_word("brown tea kettle", size) == (text, size < 16)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(alphabet="ab \n", max_size=300), st.integers(1, 50))
 def test_a_cut_text_is_a_beginning_and_not_longer(text: str, size: int) -> None:
     cut, truncated = cut_at_word(text, size)
