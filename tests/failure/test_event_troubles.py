@@ -15,13 +15,14 @@ from app import backlog, refusing
 from app.applier import LEASE_SECONDS
 from app.config import EmbedderSettings, EngineSettings
 from app.demo.catalogue import tolerant
+from app.errors import IndexMissing
 from app.models import Event
 from app.sync import apply
 from app.sync.limits import Limits, Patience
 from app.sync.words import Hit
 from tests.embedding_server import EmbeddingServer
 from tests.failure.scene import until
-from tests.gates import QUICK
+from tests.gates import QUICK, Watched
 from tests.gateway import gateway, passage
 from tests.stack import Gate, Stack, ask, stack, stock
 from tests.telling import (
@@ -161,6 +162,16 @@ async def test_one_index_that_is_red_is_no_trouble_of_its_engine(
 
 
 # --- the embedder ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_live_index_that_is_gone_is_no_trouble_of_its_engine(elasticsearch9: str, tmp_path: Path) -> None:
+    async with quick(elasticsearch9, tmp_path) as (here, products):
+        asked = Watched()
+        here.gate("get", asked)
+        ask(here.url, "DELETE", f"/{here.behind_alias()[0]}")
+        await tell(here, sorted(products)[0])
+        await until(lambda: sum(isinstance(one, IndexMissing) for one in asked.problems) > 3)
+        assert not here.connections.breaker("engine:main").is_open
 
 
 async def test_while_the_model_is_out_prices_go_on_and_texts_wait(any_engine_url: str, tmp_path: Path) -> None:
